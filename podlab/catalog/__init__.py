@@ -1,0 +1,1 @@
+"""Models: what podlab knows by name, and where their files come from."""

@@ -1,0 +1,1 @@
+"""Every verb, declared once: its arguments, help, examples and handler."""

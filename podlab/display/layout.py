@@ -1,0 +1,83 @@
+"""What a value looks like before it is text or HTML: a few kinds of blocks. Strings in them are raw, not yet safe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Tone = Literal["plain", "good", "busy", "bad", "quiet"]
+"""How a state should feel. The word always says it too; no reader depends on colour."""
+
+SYMBOLS: dict[Tone, str] = {"plain": "", "good": "\u25cf", "busy": "\u25d0", "bad": "\u2715", "quiet": "\u25cb"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One entry. `hover` is what a page says when pointed at (an exact time behind an age)."""
+
+    text: str
+    tone: Tone = "plain"
+    hover: str = ""
+    code: bool = False
+    """Something to copy: an address, a command."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """A column's title; numbers are set to the right."""
+
+    title: str
+    numeric: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under heads; the first column names the row. `empty` is what is said instead when there are no rows."""
+
+    heads: tuple[Head, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    empty: str = "Nothing to show."
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Names and values, one pair per line."""
+
+    pairs: tuple[tuple[str, Cell], ...]
+
+
+@dataclass(frozen=True)
+class Verbatim:
+    """Text that keeps its lines and spaces: log lines, a script, a snippet. `label` names it."""
+
+    text: str
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A sentence."""
+
+    cell: Cell
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Numbered sentences under a lead."""
+
+    lead: str
+    items: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Prose:
+    """What a model wrote: Markdown, its reasoning, and a line of figures about it."""
+
+    markdown: str
+    reasoning: str = ""
+    figures: str = ""
+    speaker: str = ""
+    """Who said it, where more than one does."""
+
+
+Block = Table | Facts | Verbatim | Line | Steps | Prose

@@ -1,0 +1,35 @@
+"""A stage of long work as text: how far, of how much, for how long."""
+
+from __future__ import annotations
+
+from podlab.display import sanitize
+from podlab.events import Stage
+from podlab.units import bytes_text, duration_text
+
+
+def amount_text(stage: Stage) -> str:
+    """'3.1 of 12.0 MB, 26 %', '3 of 7, 43 %', '3.1 MB', or '' where nothing is counted."""
+    if stage.done is None:
+        return ""
+    done, total = (_count(count, stage.unit) for count in (stage.done, stage.total))
+    if stage.total is None:
+        return done
+    if done.partition(" ")[2] == total.partition(" ")[2]:
+        done = done.partition(" ")[0]
+    percent = f", {min(100, 100 * stage.done // stage.total)} %" if stage.total > 0 else ""
+    return f"{done} of {total}{percent}"
+
+
+def stage_text(stage: Stage, elapsed_s: float | None = None) -> str:
+    """'Downloading tiny: 3.1 of 12.0 MB, 26 % (4.2 s)'. The time shows from the first second on."""
+    amount = amount_text(stage)
+    said = sanitize.line(stage.text).rstrip(".") + (f": {amount}" if amount else "")
+    if elapsed_s is None or elapsed_s < 1:
+        return said
+    return f"{said} ({duration_text(float(int(elapsed_s)) if elapsed_s >= 10 else elapsed_s)})"
+
+
+def _count(count: int | None, unit: str) -> str:
+    if count is None:
+        return ""
+    return bytes_text(count) if unit == "bytes" else str(count)

@@ -1,0 +1,227 @@
+"""Everything podlab raises on purpose, drawn as a tree.
+
+    PodlabError                     what happened, and what to do next (`hint`)
+    ├── BadArgument                 a command line that cannot be carried out as written      exit 2
+    ├── BadSettings                 config.toml or an environment variable is wrong
+    ├── BadSecret                   a secret is missing, malformed or kept unsafely
+    ├── StateDamaged                a file of PODLAB_HOME cannot be trusted
+    ├── NotFound                    no pod, model, endpoint, job or file of that name
+    ├── AlreadyExists               that name is taken
+    ├── Refused                     a question was answered with no, or nobody could answer it
+    ├── TransportError              the way to a pod
+    │   ├── Unreachable             no connection could be made
+    │   ├── LinkLost                the connection ended while something was under way
+    │   ├── AuthenticationFailed    the pod did not accept any of our keys
+    │   ├── HostKeyUnknown          first contact: nobody has vouched for this host key yet
+    │   ├── HostKeyChanged          the pod shows another key than the pinned one
+    │   ├── CommandFailed           a command ended with another status than 0
+    │   ├── CommandTimeout          a command outlived its deadline
+    │   └── TransferFailed          a file did not arrive whole
+    ├── KeeperError                 the background process did not do its part
+    ├── SupervisorError             the pod's own side answered with an error, or not in its protocol
+    ├── EngineError                 a model server
+    │   ├── EngineUnavailable       it cannot run there: no build, no backend, no Python
+    │   ├── EngineCrashed           it ended by itself
+    │   └── EngineNotReady          it did not get ready in time
+    ├── HttpError                   an HTTP answer that is not a success
+    └── ChatError                   a conversation
+        └── StreamBroken            the answer stopped before its end; carries what had arrived
+
+Each class says what a program may want to read off it. In a notebook an error shows as one to three lines
+(`_render_traceback_`), and the cell still fails; `show_tracebacks(True)` brings the whole traceback back.
+"""
+
+from __future__ import annotations
+
+import traceback
+
+_tracebacks = False
+
+
+def show_tracebacks(on: bool) -> None:
+    """Choose between the short form of errors in a notebook (default) and full tracebacks."""
+    global _tracebacks
+    _tracebacks = on
+
+
+def tracebacks_shown() -> bool:
+    """Whether full tracebacks were asked for."""
+    return _tracebacks
+
+
+class PodlabError(Exception):
+    """What happened (`message`), and what to do next (`hint`, may be empty)."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message
+
+    def lines(self) -> list[str]:
+        """One to three lines for a person: what happened, evidence if there is any, what to do next."""
+        return [self.message, *([self.hint] if self.hint else [])]
+
+    def _render_traceback_(self) -> list[str]:
+        # IPython shows this instead of a traceback and still sends an `error` output, so headless runs fail.
+        if _tracebacks:
+            return traceback.format_exception(self)
+        first, *rest = self.lines()
+        return [f"{type(self).__name__}: {first}", *rest][:3]
+
+
+class BadArgument(PodlabError):
+    """A command line, a name or a value that cannot be carried out as written."""
+
+    exit_code = 2
+
+
+class BadSettings(PodlabError):
+    """config.toml or an environment variable holds something podlab cannot use."""
+
+
+class BadSecret(PodlabError):
+    """A secret is missing, malformed, or kept where others can read it."""
+
+
+class StateDamaged(PodlabError):
+    """A file of PODLAB_HOME cannot be trusted."""
+
+
+class NotFound(PodlabError):
+    """No pod, model, endpoint, job or file of that name."""
+
+
+class AlreadyExists(PodlabError):
+    """That name is taken."""
+
+
+class Refused(PodlabError):
+    """A question was answered with no, or there was nobody to answer it."""
+
+
+class TransportError(PodlabError):
+    """The way to a pod failed. `pod` names it."""
+
+    def __init__(self, message: str, *, pod: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.pod = pod
+
+
+class Unreachable(TransportError):
+    """No connection could be made: wrong address, no network, nothing listening, or no answer in time."""
+
+
+class LinkLost(TransportError):
+    """The connection ended while something was under way; what became of it is unknown until asked again."""
+
+
+class AuthenticationFailed(TransportError):
+    """The pod accepted none of the keys that were offered."""
+
+
+class HostKeyUnknown(TransportError):
+    """First contact. `key_type`, `key_base64` and `fingerprint` ("SHA256:...") are what the pod showed."""
+
+    def __init__(self, pod: str, host: str, key_type: str, key_base64: str, fingerprint: str) -> None:
+        super().__init__(
+            f"The host key of pod {pod!r} ({host}) is not known yet: {key_type} {fingerprint}",
+            pod=pod,
+            hint=f"Compare it with what the machine itself says, then repeat with --host-key {fingerprint}",
+        )
+        self.host, self.key_type, self.key_base64, self.fingerprint = host, key_type, key_base64, fingerprint
+
+
+class HostKeyChanged(TransportError):
+    """The pod shows another host key than the pinned one: a reinstalled machine, or somebody in between."""
+
+    def __init__(self, pod: str, host: str, expected: str, shown: str) -> None:
+        super().__init__(
+            f"Pod {pod!r} ({host}) shows host key {shown}, but {expected} is pinned. Nothing was sent.",
+            pod=pod,
+            hint=f"If the machine was reinstalled: podlab pod remove {pod}, and add it again. If not, somebody may be "
+            "in between.",
+        )
+        self.host, self.expected, self.shown = host, expected, shown
+
+
+class CommandFailed(TransportError):
+    """A command ended with another status than 0. Carries `argv`, `status`, `stdout` and `stderr` (bytes)."""
+
+    def __init__(self, pod: str, argv: tuple[str, ...], status: int, stdout: bytes = b"", stderr: bytes = b"") -> None:
+        last = stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
+        super().__init__(f"{argv[0]} on pod {pod!r} ended with status {status}: {last[0][:300]}", pod=pod)
+        self.argv, self.status, self.stdout, self.stderr = argv, status, stdout, stderr
+
+
+class CommandTimeout(TransportError):
+    """A command outlived its deadline. Carries `argv` and what had arrived (`stdout`, `stderr`, bytes)."""
+
+    def __init__(
+        self, pod: str, argv: tuple[str, ...], timeout_s: float, stdout: bytes = b"", stderr: bytes = b""
+    ) -> None:
+        super().__init__(f"{argv[0]} on pod {pod!r} did not end within {timeout_s:g} s", pod=pod)
+        self.argv, self.timeout_s, self.stdout, self.stderr = argv, timeout_s, stdout, stderr
+
+
+class TransferFailed(TransportError):
+    """A file did not arrive whole, or may not be written where it should go. The old file is still there."""
+
+
+class KeeperError(PodlabError):
+    """The background process that keeps connections did not do its part."""
+
+
+class SupervisorError(PodlabError):
+    """The pod's own side of podlab answered with an error, or not in its protocol."""
+
+
+class EngineError(PodlabError):
+    """A model server."""
+
+
+class EngineUnavailable(EngineError):
+    """The engine cannot run there: no build for the machine, no such backend, no Python it accepts."""
+
+
+class EngineCrashed(EngineError):
+    """The engine ended by itself. `cause` is one of engines.base.Cause, `status` its exit status, `log` the decisive
+    lines."""
+
+    def __init__(
+        self, message: str, *, cause: str = "unknown", status: int | None = None, log: tuple[str, ...] = (),
+        hint: str = "",
+    ) -> None:  # fmt: skip
+        super().__init__(message, hint=hint)
+        self.cause, self.status, self.log = cause, status, log
+
+    def lines(self) -> list[str]:
+        return [self.message, *self.log[-1:], *([self.hint] if self.hint else [])]
+
+
+class EngineNotReady(EngineError):
+    """The engine is still there but did not get ready in time."""
+
+
+class HttpError(PodlabError):
+    """An HTTP answer that is not a success. `status` is its code (0: no answer), `body` the start of what it said."""
+
+    def __init__(self, message: str, *, status: int = 0, body: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.status, self.body = status, body
+
+
+class ChatError(PodlabError):
+    """A conversation could not go on."""
+
+
+class StreamBroken(ChatError):
+    """The answer stopped before its end. `partial` is what had arrived."""
+
+    def __init__(self, message: str, *, partial: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.partial = partial

@@ -1,0 +1,1 @@
+"""The background process that keeps connections, tunnels and streams while kernels come and go."""

@@ -1,0 +1,146 @@
+"""Conversations with endpoints of this workspace, and one question to any server."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from podlab import secrets
+from podlab.chat import Answer, Conversation, Sampling, ask
+from podlab.errors import BadArgument, BadSecret, ChatError, HttpError, NotFound, StreamBroken
+from podlab.events import Chunk, Work
+from podlab.http import Http
+from podlab.types import Message
+
+if TYPE_CHECKING:
+    from podlab.lab.endpoints import Reached
+    from podlab.lab.workspace import Workspace
+
+
+def say(
+    workspace: Workspace, name: str | None, prompt: str, *, system: str | None, new: bool, temperature: float | None,
+    max_tokens: int | None, seed: int | None,
+) -> Work[tuple[Answer, Conversation]]:  # fmt: skip
+    """Say something to an endpoint and stream its answer; the conversation goes on from the last turn with it.
+
+    What arrived before an interrupt or a broken stream stays in the conversation.
+    """
+    reached = _reached(workspace, name)
+    name = reached.endpoint.name
+    conversation = workspace.conversations.get(name)
+    if conversation is None or new or system is not None:
+        prompt_of_system = workspace.value("chat.system") if system is None else system
+        opening = (Message("system", prompt_of_system),) if prompt_of_system else ()
+        conversation = Conversation(name, reached.model, opening)
+    conversation = dataclasses.replace(conversation, model=reached.model).saying(prompt)
+    sampling = Sampling(
+        workspace.value("chat.temperature") if temperature is None else temperature,
+        workspace.value("chat.max_tokens") if max_tokens is None else max_tokens,
+        seed,
+    )
+    workspace.last_chat = name
+    heard: list[str] = []
+    try:
+        answer = yield from _ask_again_if_moved(workspace, reached, conversation, sampling, heard)
+    except (StreamBroken, KeyboardInterrupt, GeneratorExit):
+        if heard:
+            kept = conversation.answered(Message("assistant", "".join(heard)))
+            workspace.conversations[name] = kept
+        raise
+    conversation = conversation.answered(answer.message)
+    workspace.conversations[name] = conversation
+    return answer, conversation
+
+
+def current(workspace: Workspace, name: str | None) -> Conversation:
+    """The conversation that is meant: with `name`, else the last one spoken in. Raises NotFound."""
+    wanted = name or workspace.last_chat
+    if wanted is None or wanted not in workspace.conversations:
+        raise NotFound(
+            f"There is no conversation{f' with {wanted!r}' if wanted else ''} here.", hint="Begin one with %%chat"
+        )
+    return workspace.conversations[wanted]
+
+
+def load(workspace: Workspace, path: Path, name: str | None) -> Conversation:
+    """Take up a saved conversation, with the endpoint it was with or with `name`. Raises NotFound or ChatError."""
+    try:
+        conversation = Conversation.load(path.read_text("utf-8"))
+    except (FileNotFoundError, IsADirectoryError):
+        raise NotFound(f"There is no file {path}.", hint="See: %chat save FILE") from None
+    except UnicodeDecodeError as error:
+        raise ChatError(f"{path} is not a saved conversation.", hint="See: %chat save FILE") from error
+    if name:
+        conversation = dataclasses.replace(conversation, endpoint=name)
+    workspace.conversations[conversation.endpoint] = conversation
+    workspace.last_chat = conversation.endpoint
+    return conversation
+
+
+def infer(
+    url: str, prompt: str, *, model: str | None, key_name: str | None, temperature: float | None, max_tokens: int,
+    seed: int | None,
+) -> Work[tuple[Answer, str]]:  # fmt: skip
+    """Ask any OpenAI-compatible server one thing; `key_name` names the secret that holds its key."""
+    key = secrets.find(key_name) if key_name else None
+    if key_name and key is None:
+        raise BadSecret(f"There is no secret {key_name!r}.", hint=f"Keep it first: podlab secret set {key_name}")
+    http = Http(url, key=key)
+    try:
+        if model is None:
+            model = _first_model(http)
+        conversation = Conversation(url, model).saying(prompt)
+        answer = yield from ask(http, conversation, Sampling(temperature, max_tokens, seed))
+    finally:
+        http.close()
+    return answer, model
+
+
+def _first_model(http: Http) -> str:
+    listed = http.get_json("/models")
+    try:
+        return str(listed["data"][0]["id"])
+    except (KeyError, IndexError, TypeError) as error:
+        raise BadArgument(f"{http.base_url} lists no model.", hint="Name it with --model") from error
+
+
+def _reached(workspace: Workspace, name: str | None) -> Reached:
+    """The way to the endpoint that is meant: the one named, else the one spoken to last, else the only one."""
+    return workspace.reach(name or workspace.last_chat)
+
+
+def _ask_again_if_moved(
+    workspace: Workspace, reached: Reached, conversation: Conversation, sampling: Sampling, heard: list[str]
+) -> Work[Answer]:
+    """Ask; when nothing at all came back, look where the endpoint is now and ask there, once.
+
+    An address that was kept from the last turn may be of an endpoint that was restarted, or of a tunnel that is gone.
+    """
+    try:
+        return (yield from _ask(workspace.http(reached), conversation, sampling, heard))
+    except (HttpError, StreamBroken) as error:
+        gone = isinstance(error, StreamBroken) or error.status in (401, 404)
+        if heard or not gone:
+            raise
+        workspace.forget_reached(reached.endpoint.id)
+        found = workspace.reach(reached.endpoint.name)
+        return (yield from _ask(workspace.http(found), conversation, sampling, heard))
+
+
+def _ask(
+    http: Http, conversation: Conversation, sampling: Sampling, heard: list[str]
+) -> Generator[Chunk, None, Answer]:
+    answering = ask(http, conversation, sampling)
+    try:
+        while True:
+            try:
+                chunk = next(answering)
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]
+            if chunk.stream == "answer":
+                heard.append(chunk.text)
+            yield chunk
+    finally:
+        answering.close()

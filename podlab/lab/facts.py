@@ -1,0 +1,323 @@
+"""What the pod's own side tells about itself, its endpoints and its jobs: raw, checked on arrival, not judged.
+
+`states.classify` judges. Everything here came from a pod and is untrusted: each `*_from` reads one wire object, keeps
+what has the right shape within a size limit, and raises SupervisorError naming the field that has not. Times are
+seconds since the epoch of the pod's clock, sizes are bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar, cast
+
+from podlab.errors import SupervisorError
+
+Kind = Literal["endpoint", "job"]
+LogStream = Literal["log", "stdout", "stderr"]
+"""An endpoint has one stream, `log`; a job has `stdout` and `stderr`."""
+STREAMS: Mapping[Kind, tuple[LogStream, ...]] = {"endpoint": ("log",), "job": ("stdout", "stderr")}
+TEXT_LIMIT = 4096
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class PodFacts:
+    """The machine, as `hello` saw it. `boot` changes when the machine or its container is started anew.
+
+    `os` and `arch` are as uname says them ("Linux", "x86_64"); `python` is "3.11.7" and runs the pod's side.
+    """
+
+    protocol: int
+    python: str
+    python_path: str
+    machine_id: str
+    boot: str
+    hostname: str
+    os: str
+    arch: str
+    home: str
+    user_home: str
+    uid: int
+    cpus: int
+    memory_bytes: int | None
+    free_bytes: int
+    now: float
+
+
+@dataclass(frozen=True)
+class HealthCheck:
+    """How an endpoint says it is ready: 200 on `path`, and `served_name` among the ids of `models_path`."""
+
+    served_name: str
+    path: str = "/health"
+    models_path: str = "/v1/models"
+
+
+@dataclass(frozen=True)
+class HealthFacts:
+    """What 127.0.0.1:port answered just now. `status` None: no HTTP answer, `error` says why."""
+
+    status: int | None
+    error: str = ""
+    models: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ExitFacts:
+    """How it ended. Status and signal both None: it is gone, and nobody saw how."""
+
+    status: int | None
+    signal: int | None
+    at: float | None
+    step: str = ""
+    error: str = ""
+    """Why a step could not even be started, else empty."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a prepare or download step says about itself. `total` is None while unknown."""
+
+    text: str
+    done: int | None = None
+    total: int | None = None
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One endpoint or job, checked on the pod a moment ago."""
+
+    id: str
+    name: str
+    kind: Kind
+    now: float
+    generation: int = 1
+    model: str = ""
+    engine: str = ""
+    gpus: tuple[int, ...] = ()
+    port: int | None = None
+    served_name: str = ""
+    meta: Mapping[str, object] = field(default_factory=dict)
+    """What the client gave with `start`, unread by the pod."""
+    argv: tuple[str, ...] = ()
+    """Of the step in progress or the last one, placeholders filled in. Holds no secret."""
+    step: str = ""
+    created_at: float | None = None
+    """Of the first generation."""
+    started_at: float | None = None
+    """Of this generation."""
+    pid: int | None = None
+    alive: bool = False
+    """The process `pid` is the very one that was started: same start time, same boot, not a zombie."""
+    monitor_alive: bool = False
+    boot_changed: bool = False
+    exit: ExitFacts | None = None
+    stop_at: float | None = None
+    """When somebody asked this generation to stop."""
+    ready_at: float | None = None
+    """When this generation was first seen ready."""
+    health: HealthFacts | None = None
+    socket_ours: bool | None = None
+    """Whether its port is listened on by a process of its own; None: nobody listens, or it cannot be known."""
+    socket_owner: str = ""
+    """Who listens instead, as "name (pid 7)", when that is known."""
+    log_bytes: Mapping[str, int] = field(default_factory=dict)
+    """Size of each stream's file of this generation."""
+    lines: tuple[str, ...] = ()
+    """The last lines of the log (of stderr for a job), without their ends; few or none while it is ready."""
+    progress: Progress | None = None
+    strays: tuple[int, ...] = ()
+    """Processes of it that outlived its own process, or, for an orphan, all of them."""
+    orphan: bool = False
+    """Processes carry its mark and no readable record owns them."""
+    damaged: str = ""
+    """Why its record cannot be read, else empty."""
+
+    @property
+    def ended(self) -> bool:
+        """Nothing of this generation's own process runs, and nothing is about to start it."""
+        return not self.alive and (self.exit is not None or not self.monitor_alive)
+
+
+@dataclass(frozen=True)
+class Started:
+    """The answer to `start` and `restart`. `existed`: it was there already, and nothing was started."""
+
+    facts: Facts
+    existed: bool
+
+
+@dataclass(frozen=True)
+class StopStage:
+    """A step of a stop. `pids` are the processes it concerns."""
+
+    stage: Literal["intent", "term", "waiting", "kill", "proof", "start"]
+    pids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """No process of it is left: looked for by session, group, parent and mark. `killed`: TERM was not enough for these."""
+
+    facts: Facts
+    was_running: bool
+    killed: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Bytes `[offset, offset + len(data))` of a stream of one generation."""
+
+    generation: int
+    offset: int
+    data: bytes
+
+    @property
+    def next_offset(self) -> int:
+        return self.offset + len(self.data)
+
+
+@dataclass(frozen=True)
+class Tail:
+    """The end of a stream. `size` is the whole file's; following goes on from `piece.next_offset`."""
+
+    piece: Piece
+    size: int
+
+
+class Wire:
+    """One JSON object from the pod; each method reads one field or raises SupervisorError naming it."""
+
+    def __init__(self, value: object, what: str) -> None:
+        if not isinstance(value, dict):
+            raise SupervisorError(f"The pod's side sent {_shown(value)} where {what} was due.")
+        self._fields = cast("dict[str, object]", value)
+        self._what = what
+
+    def _wrong(self, key: str) -> SupervisorError:
+        return SupervisorError(f"The pod's side sent {key} = {_shown(self._fields.get(key))} in {self._what}.")
+
+    def has(self, key: str) -> bool:
+        return self._fields.get(key) is not None
+
+    def any(self, key: str) -> object:
+        return self._fields.get(key)
+
+    def text(self, key: str, limit: int = TEXT_LIMIT) -> str:
+        value = self._fields.get(key, "")
+        if not isinstance(value, str) or len(value) > limit:
+            raise self._wrong(key)
+        return value
+
+    def number(self, key: str) -> float:
+        value = self._fields.get(key)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 2**63:
+            raise self._wrong(key)
+        return float(value)
+
+    def whole(self, key: str) -> int:
+        value = self._fields.get(key)
+        if isinstance(value, bool) or not isinstance(value, int) or not abs(value) < 2**63:
+            raise self._wrong(key)
+        return value
+
+    def flag(self, key: str) -> bool:
+        value = self._fields.get(key, False)
+        if not isinstance(value, bool):
+            raise self._wrong(key)
+        return value
+
+    def maybe(self, key: str, read: Callable[[str], T]) -> T | None:
+        return read(key) if self.has(key) else None
+
+    def texts(self, key: str, limit: int = TEXT_LIMIT, count: int = 10_000) -> tuple[str, ...]:
+        values = self._fields.get(key, [])
+        if not isinstance(values, list) or len(values) > count:
+            raise self._wrong(key)
+        if not all(isinstance(value, str) and len(value) <= limit for value in values):
+            raise self._wrong(key)
+        return tuple(values)
+
+    def wholes(self, key: str) -> tuple[int, ...]:
+        values = self._fields.get(key, [])
+        if not isinstance(values, list) or len(values) > 100_000:
+            raise self._wrong(key)
+        if not all(isinstance(value, int) and not isinstance(value, bool) for value in values):
+            raise self._wrong(key)
+        return tuple(values)
+
+    def part(self, key: str) -> Wire:
+        return Wire(self._fields.get(key), f"{key} of {self._what}")
+
+    def mapping(self, key: str) -> dict[str, object]:
+        value = self._fields.get(key, {})
+        if not isinstance(value, dict):
+            raise self._wrong(key)
+        return value
+
+
+def _shown(value: object) -> str:
+    return json.dumps(value, default=repr)[:120]
+
+
+def pod_facts_from(value: object) -> PodFacts:
+    """The answer to `hello`."""
+    wire = Wire(value, "hello")
+    return PodFacts(
+        protocol=wire.whole("protocol"), python=wire.text("python"), python_path=wire.text("python_path"),
+        machine_id=wire.text("machine_id"), boot=wire.text("boot"), hostname=wire.text("hostname"), os=wire.text("os"), arch=wire.text("arch"),
+        home=wire.text("home"), user_home=wire.text("user_home"), uid=wire.whole("uid"), cpus=wire.whole("cpus"),
+        memory_bytes=wire.maybe("memory_bytes", wire.whole), free_bytes=wire.whole("free_bytes"),
+        now=wire.number("now"),
+    )  # fmt: skip
+
+
+def exit_from(value: object) -> ExitFacts:
+    """How something ended, as the monitor recorded it."""
+    wire = Wire(value, "exit")
+    return ExitFacts(
+        status=wire.maybe("status", wire.whole), signal=wire.maybe("signal", wire.whole),
+        at=wire.maybe("at", wire.number), step=wire.text("step"), error=wire.text("error"),
+    )  # fmt: skip
+
+
+def _health_from(wire: Wire) -> HealthFacts:
+    return HealthFacts(wire.maybe("status", wire.whole), wire.text("error"), wire.texts("models"))
+
+
+def _progress_from(wire: Wire) -> Progress:
+    done, total = wire.maybe("done", wire.whole), wire.maybe("total", wire.whole)
+    return Progress(wire.text("text"), done, total, wire.text("unit", 16))
+
+
+def facts_from(value: object) -> Facts:
+    """One endpoint or job."""
+    wire = Wire(value, "facts")
+    kind: Kind
+    if (said := wire.text("kind")) == "endpoint":
+        kind = "endpoint"
+    elif said == "job":
+        kind = "job"
+    else:
+        raise SupervisorError(f"The pod's side speaks of a {said[:40]!r}, which is neither an endpoint nor a job.")
+    sizes = Wire(wire.mapping("log_bytes"), "log_bytes")
+    return Facts(
+        id=wire.text("id", 64), name=wire.text("name", 64), kind=kind, now=wire.number("now"),
+        generation=wire.whole("generation"), model=wire.text("model"), engine=wire.text("engine"),
+        gpus=wire.wholes("gpus"), port=wire.maybe("port", wire.whole), served_name=wire.text("served_name"),
+        meta=wire.mapping("meta"), argv=wire.texts("argv", 2**17), step=wire.text("step", 16),
+        created_at=wire.maybe("created_at", wire.number), started_at=wire.maybe("started_at", wire.number),
+        pid=wire.maybe("pid", wire.whole), alive=wire.flag("alive"), monitor_alive=wire.flag("monitor_alive"),
+        boot_changed=wire.flag("boot_changed"),
+        exit=exit_from(wire.any("exit")) if wire.has("exit") else None,
+        stop_at=wire.maybe("stop_at", wire.number), ready_at=wire.maybe("ready_at", wire.number),
+        health=_health_from(wire.part("health")) if wire.has("health") else None,
+        socket_ours=wire.maybe("socket_ours", wire.flag), socket_owner=wire.text("socket_owner"),
+        log_bytes={stream: sizes.whole(stream) for stream in STREAMS[kind] if sizes.has(stream)},
+        lines=wire.texts("lines", count=200),
+        progress=_progress_from(wire.part("progress")) if wire.has("progress") else None,
+        strays=wire.wholes("strays"), orphan=wire.flag("orphan"), damaged=wire.text("damaged"),
+    )  # fmt: skip

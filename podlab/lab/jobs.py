@@ -1,0 +1,176 @@
+"""Commands on a pod that outlive the link and the kernel: started detached, logged there, attached to again."""
+
+from __future__ import annotations
+
+import codecs
+import queue
+import secrets as random
+import shlex
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from podlab.errors import BadArgument, LinkLost, NotFound, PodlabError, SupervisorError, Unreachable
+from podlab.events import Chunk, Notice, Stage, Work
+from podlab.lab import pods
+from podlab.lab.facts import Facts
+from podlab.lab.fanout import ask_all
+from podlab.lab.supervisor import PodSide, result_of
+from podlab.types import JobRow, Pod, Step
+
+if TYPE_CHECKING:
+    from podlab.lab.workspace import Workspace
+
+STREAMS = ("stdout", "stderr")
+SCRIPT = "script"
+
+
+def interpreter(language: str) -> tuple[str, ...]:
+    """What runs a cell's script on the pod. Raises BadArgument for a language nobody knows."""
+    argv = {"bash": ("bash", f"{{dir}}/{SCRIPT}"), "python": ("python3", "-u", f"{{dir}}/{SCRIPT}")}
+    try:
+        return argv[language]
+    except KeyError:
+        raise BadArgument(f"{language!r} cannot be run.", hint="Use --lang bash or --lang python.") from None
+
+
+def start(workspace: Workspace, pod: Pod, argv: Sequence[str], script: str | None = None) -> Work[JobRow]:
+    """Start a command on a pod, in the user's home there. `script` is put beside it as a file."""
+    yield from pods.reach(workspace, pod)
+    job_id = f"j-{random.token_hex(4)}"
+    shown = shlex.join(argv) if script is None else (script.strip().splitlines() or [""])[0]
+    files = {} if script is None else {SCRIPT: script if script.endswith("\n") else script + "\n"}
+    side = workspace.side(pod)
+    for attempt in (1, 2, 3):
+        try:
+            started = side.start(
+                id=job_id, name=job_id, kind="job", steps=(Step("run", tuple(argv)),), files=files,
+                meta={"command": shown[:500]},
+            )  # fmt: skip
+            break
+        except LinkLost:
+            if attempt == 3:
+                raise
+    return row(pod, started.facts)
+
+
+def follow(workspace: Workspace, pod: Pod, job_id: str, *, stop_on_interrupt: bool) -> Work[JobRow]:
+    """What a job says, from its first byte to its end; resumed when the link breaks, and never started again.
+
+    An interrupt ends the job with `stop_on_interrupt`, else only the watching.
+    """
+    side = workspace.side(pod)
+    yield from _outputs(side, job_id, stop_on_interrupt=stop_on_interrupt)
+    (facts,) = side.status([job_id])
+    if facts.exit is not None and facts.exit.error:
+        yield Chunk(facts.exit.error + "\n", "stderr")
+    return row(pod, facts)
+
+
+def listing(workspace: Workspace, asked: Sequence[Pod]) -> tuple[list[JobRow], list[str]]:
+    """The jobs of these pods, newest first on each, and a sentence for each pod that did not answer."""
+    answers = ask_all(list(asked), lambda pod: workspace.side(pod).jobs(), deadline_s=workspace.value("deadline_s"))
+    rows: list[JobRow] = []
+    problems: list[str] = []
+    for pod, answer in zip(asked, answers, strict=True):
+        if isinstance(answer, PodlabError):
+            problems.append(f"{pod.name} did not answer: {answer.message}")
+        else:
+            rows += [row(pod, facts) for facts in answer]
+    return rows, problems
+
+
+def find(workspace: Workspace, job_id: str, on: str | None) -> tuple[Pod, str]:
+    """Which pod a job is on. Raises NotFound, or Unreachable when a pod that may have it does not answer."""
+    asked = [pods.find(on)] if on else pods.all_pods()
+    rows, problems = listing(workspace, asked)
+    for job in rows:
+        if job.id == job_id:
+            return pods.find(job.pod), job.id
+    if problems:
+        raise Unreachable(problems[0], hint="See: podlab pod list")
+    raise NotFound(f"There is no job {job_id!r}.", hint="See: podlab pod jobs")
+
+
+def cancel(workspace: Workspace, pod: Pod, job_id: str) -> Work[JobRow]:
+    """End a job and every process it left."""
+    yield Stage("stop", f"Ending {job_id}")
+    return row(pod, result_of(workspace.side(pod).stop(job_id, grace_s=5.0)).facts)
+
+
+def row(pod: Pod, facts: Facts) -> JobRow:
+    """A job as a person sees it."""
+    status = None
+    if facts.exit is not None:
+        status = 128 + facts.exit.signal if facts.exit.signal is not None else facts.exit.status
+    if not facts.ended:
+        state = "running"
+    elif facts.stop_at is not None:
+        state = "cancelled"
+    else:
+        state = "unknown" if status is None else "succeeded" if status == 0 else "failed"
+    return JobRow(facts.id, pod.name, state, str(facts.meta.get("command", "")), facts.started_at, status)
+
+
+def _outputs(side: PodSide, job_id: str, *, stop_on_interrupt: bool) -> Work[None]:
+    """Both streams as they come, each read by a thread of its own."""
+    heard: queue.Queue[Chunk | Notice | BaseException | None] = queue.Queue(maxsize=256)
+    given_up = threading.Event()
+
+    def put(item: Chunk | Notice | BaseException | None) -> None:
+        while not given_up.is_set():
+            try:
+                return heard.put(item, timeout=0.2)
+            except queue.Full:
+                continue
+
+    def listen(stream: str) -> None:
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        assert stream in ("stdout", "stderr")
+        lost = Notice(f"The link broke; {job_id} runs on. Connecting again.", "warning")
+        try:
+            for piece in side.follow_through(job_id, stream, on_lost=lambda _: put(lost)):  # type: ignore[arg-type]
+                if given_up.is_set():
+                    return
+                if text := decoder.decode(piece.data):
+                    put(Chunk(text, stream))  # type: ignore[arg-type]
+            put(None)
+        except BaseException as error:  # it belongs to the thread that follows
+            put(error)
+
+    for stream in STREAMS:
+        threading.Thread(target=listen, args=(stream,), daemon=True).start()
+    try:
+        yield from _heard(heard, side, job_id)
+    except KeyboardInterrupt:
+        if stop_on_interrupt:
+            yield Stage("stop", f"Interrupted: ending {job_id}")
+            result_of(side.stop(job_id, grace_s=5.0))
+        else:
+            yield Notice(f"{job_id} goes on. Watch it again: podlab pod attach {job_id}")
+        raise
+    finally:
+        given_up.set()
+
+
+def _heard(
+    heard: queue.Queue[Chunk | Notice | BaseException | None], side: PodSide, job_id: str
+) -> Work[None]:
+    open_streams = len(STREAMS)
+    while open_streams:
+        item = heard.get()
+        if item is None:
+            open_streams -= 1
+        elif isinstance(item, LinkLost | Unreachable):
+            raise LinkLost(
+                f"The link to {side.transport.pod} is lost: what became of {job_id} is unknown, it is still running "
+                "unless it ended by itself.",
+                pod=side.transport.pod,
+                hint=f"It was not started twice. Watch it again: podlab pod attach {job_id}",
+            ) from item
+        elif isinstance(item, PodlabError):
+            raise item
+        elif isinstance(item, BaseException):
+            raise SupervisorError(f"Following {job_id} failed: {item}") from item
+        else:
+            yield item

@@ -1,0 +1,30 @@
+"""Names that completion offers. From files of this computer only: completing never asks a pod."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from podlab import secrets, settings
+from podlab.lab import pods
+
+if TYPE_CHECKING:
+    from podlab.lab.workspace import Workspace
+
+
+def names(workspace: Workspace, values: str) -> list[str]:
+    """What an argument of that sort may be, in the order to be offered; [] for a sort nobody knows by name."""
+    match values:
+        case "pods":
+            return [pod.name for pod in pods.all_pods()]
+        case "endpoints":
+            return workspace.store.endpoint_names()
+        case "models":
+            from podlab.catalog import catalog
+
+            return [entry.id for entry in catalog.entries()]
+        case "settings":
+            return [setting.name for setting in settings.SETTINGS]
+        case "secrets":
+            return secrets.names()
+        case _:
+            return []

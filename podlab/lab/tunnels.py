@@ -1,0 +1,39 @@
+"""Tunnels a person opened: ports of this computer that lead to a pod, and stay while the keeper runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from podlab.errors import BadArgument, NotFound
+from podlab.lab import pods
+from podlab.types import Pod, TunnelRow
+
+if TYPE_CHECKING:
+    from podlab.lab.workspace import Workspace
+
+
+def port(text: str) -> int:
+    """A port as a person wrote it. Raises BadArgument."""
+    if not text.isdigit() or not 0 < int(text) < 65536:
+        raise BadArgument(f"{text!r} is not a port.", hint="A port is a number from 1 to 65535.")
+    return int(text)
+
+
+def open_port(workspace: Workspace, pod: Pod, remote_port: int, local_port: int | None) -> TunnelRow:
+    """Lead a port of this computer to one of the pod; one that is open already is shown, not opened again."""
+    return TunnelRow(pod.name, workspace.local_port(pod, remote_port, wished=local_port or 0), remote_port)
+
+
+def listing(workspace: Workspace) -> tuple[TunnelRow, ...]:
+    """The tunnels that are open now, those to endpoints included."""
+    names = {pod.id: pod.name for pod in pods.all_pods()}
+    return tuple(
+        TunnelRow(names.get(pod_id, pod_id), local_port, remote_port)
+        for pod_id, local_port, remote_port in workspace.forwards()
+    )
+
+
+def close(workspace: Workspace, pod: Pod, remote_port: int) -> None:
+    """Close a tunnel. Raises NotFound when there is none."""
+    if not workspace.close_forward(pod, remote_port):
+        raise NotFound(f"No tunnel leads to port {remote_port} of {pod.name}.", hint="See: podlab pod tunnel list")

@@ -1,0 +1,184 @@
+"""What one process of podlab holds while it works: settings in force, connections, what was last seen, conversations.
+
+Nothing in it must outlast the process: kill -9 at any moment loses no more than an unsaved conversation.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from podlab import settings
+from podlab.errors import BadArgument
+from podlab.store import Store
+from podlab.types import Pod
+
+if TYPE_CHECKING:
+    from podlab.chat import Conversation
+    from podlab.http import Http
+    from podlab.lab.endpoints import Reached
+    from podlab.lab.supervisor import PodSide
+    from podlab.secrets import Secret
+    from podlab.transport.base import Forward, Transport
+
+
+class Workspace:
+    """Safe with the threads of one process. Several processes meet in files and on the pods."""
+
+    def __init__(self) -> None:
+        self.store = Store()
+        self.conversations: dict[str, Conversation] = {}
+        """By endpoint name."""
+        self.last_chat: str | None = None
+        """The endpoint that was last spoken to here."""
+        self._overrides: dict[str, Any] = {}
+        self._reached: dict[str, Reached] = {}
+        self._https: dict[str, Http] = {}
+        self._homes: dict[str, str] = {}
+        self._forwards: dict[tuple[str, int], Forward] = {}
+        self._transports: dict[str, Transport] = {}
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(cls) -> Workspace:
+        """A workspace on PODLAB_HOME, which is made if missing."""
+        return cls()
+
+    def value(self, name: str) -> Any:
+        """A setting in force: set in this process, else environment, else file, else default."""
+        return self.value_and_source(name)[0]
+
+    def value_and_source(self, name: str) -> tuple[Any, str]:
+        """A setting in force and where it comes from."""
+        if name in self._overrides:
+            return self._overrides[name], "flag"
+        return settings.value(name)
+
+    def override(self, name: str, value: Any) -> None:
+        """Set a setting for this process only; None takes it back."""
+        settings.setting(name)
+        if value is None:
+            self._overrides.pop(name, None)
+        else:
+            self._overrides[name] = settings.parse(name, str(value))
+
+    def transport(self, pod: Pod) -> Transport:
+        """The way to a pod, kept for the life of this process. Connects at its first use, not here."""
+        with self._lock:
+            if pod.id not in self._transports:
+                self._transports[pod.id] = self._new_transport(pod)
+            return self._transports[pod.id]
+
+    def drop_transport(self, pod_id: str) -> None:
+        """Close the way to a pod that is renamed, removed or pinned anew."""
+        with self._lock:
+            transport = self._transports.pop(pod_id, None)
+        if transport is not None:
+            transport.close()
+
+    def side(self, pod: Pod) -> PodSide:
+        """The pod's own side of podlab."""
+        from podlab.lab.supervisor import PodSide
+
+        if pod.provider == "local":
+            import sys
+
+            return PodSide(self.transport(pod), home=str(settings.home() / "pod"), python=sys.executable)
+        return PodSide(self.transport(pod))
+
+    def reach(self, name: str | None) -> Reached:
+        """The way to an endpoint, kept for the next turn of a conversation; see endpoints.reach for what it raises."""
+        from podlab.lab import endpoints
+
+        if name is None or name not in self._reached:
+            reached = endpoints.reach(self, name)
+            self._reached[reached.endpoint.name] = reached
+            name = reached.endpoint.name
+        return self._reached[name]
+
+    def forget_reached(self, endpoint_id: str) -> None:
+        """Look an endpoint up again at its next use: it was stopped, or moved."""
+        for name, reached in list(self._reached.items()):
+            if reached.endpoint.id == endpoint_id:
+                del self._reached[name]
+                if (http := self._https.pop(name, None)) is not None:
+                    http.close()
+
+    def http(self, reached: Reached) -> Http:
+        """A client for an endpoint, its connection kept open between the turns of a conversation."""
+        from podlab.http import Http
+
+        name = reached.endpoint.name
+        if name not in self._https:
+            self._https[name] = Http(reached.base_url, key=reached.key)
+        return self._https[name]
+
+    def endpoint_key(self, pod: Pod, endpoint_id: str) -> Secret | None:
+        """An endpoint's own key, read from its folder on the pod; None when it has none."""
+        from podlab.secrets import Secret
+        from podlab.transport import files
+
+        if pod.id not in self._homes:
+            self._homes[pod.id] = self.side(pod).hello().home
+        path = f"{self._homes[pod.id]}/endpoints/{endpoint_id}/key"
+        text = files.read_file(self.transport(pod), path, limit_bytes=1024).decode().strip()
+        return Secret(text) if text else None
+
+    def local_port(self, pod: Pod, remote_port: int, *, wished: int = 0) -> int:
+        """The port of this computer that leads to a port of a pod, opened if it is not yet.
+
+        Through the keeper it outlives this process, and asking again gives the same port.
+        """
+        key = (pod.id, remote_port)
+        with self._lock:
+            known = self._forwards.get(key)
+        if known is None or (pod.provider != "local" and self.value("keeper")):
+            known = self.transport(pod).open_port(remote_port, local_port=wished)
+            with self._lock:
+                self._forwards[key] = known
+        return known.local_port
+
+    def forwards(self) -> list[tuple[str, int, int]]:
+        """Open forwards as (pod id, local port, remote port)."""
+        if self.value("keeper"):
+            from podlab.transport.kept import forwards
+
+            return forwards()
+        return [(pod_id, f.local_port, port) for (pod_id, port), f in self._forwards.items() if pod_id != "local"]
+
+    def close_forward(self, pod: Pod, remote_port: int) -> bool:
+        """Close a forward; False when there is none."""
+        if not any(pod_id == pod.id and remote == remote_port for pod_id, _, remote in self.forwards()):
+            return False
+        self.local_port(pod, remote_port)
+        self._forwards.pop((pod.id, remote_port)).close()
+        return True
+
+    def close(self) -> None:
+        """End this process's own connections. The keeper's stay."""
+        with self._lock:
+            transports, self._transports = list(self._transports.values()), {}
+        for transport in transports:
+            transport.close()
+
+    def known(self, values: str) -> list[str]:
+        """Names a completion may offer, from local files only."""
+        from podlab.lab import known
+
+        return known.names(self, values)
+
+    def _new_transport(self, pod: Pod) -> Transport:
+        if pod.provider == "local":
+            from podlab.transport.local import LocalTransport
+
+            return LocalTransport(pod.name)
+        if pod.address is None:
+            raise BadArgument(f"Pod {pod.name!r} has no address.", hint=f"Add it again: podlab pod remove {pod.name}")
+        if self.value("keeper"):
+            from podlab.transport.kept import KeptTransport
+
+            return KeptTransport(pod.name, pod.id, pod.address)
+        from podlab.transport.host_keys import HostKeys
+        from podlab.transport.ssh import SshTransport
+
+        return SshTransport(pod.name, pod.address, HostKeys(), pod_id=pod.id)

@@ -1,0 +1,110 @@
+"""ledger.jsonl: what was asked of providers, written before it was asked. Append-only, checksummed, fsynced.
+
+A line is a JSON object with a running number, a time, a verb, what it was about, and a checksum that also covers the
+line before, so a removed or edited line shows. The last line may be torn by a power cut: it was never acted on, and
+is cut off. Damage anywhere else fails closed: without a readable ledger nothing is created.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from podlab.durable import locked, sync_folder
+from podlab.errors import StateDamaged
+from podlab.settings import home
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line. `at` is seconds since the epoch; `subject` the pod's id; `detail` small facts, never a secret."""
+
+    number: int
+    at: float
+    verb: str
+    subject: str
+    detail: dict[str, str]
+
+
+class Ledger:
+    """The file, safe with several processes."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path or home() / "ledger.jsonl"
+
+    def append(self, verb: str, subject: str, **detail: str) -> Entry:
+        """Write one line and return once it is on the disk. Raises StateDamaged when the file cannot be trusted,
+        OSError when it cannot be written; then the thing it announces must not be done."""
+        with locked(self._path.with_name("ledger.lock")):
+            entries, chain, intact_bytes = self._read()
+            entry = Entry(len(entries) + 1, time.time(), verb, subject, detail)
+            line = _line(entry, chain)
+            is_new = not self._path.exists()
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                os.ftruncate(descriptor, intact_bytes)
+                os.lseek(descriptor, intact_bytes, os.SEEK_SET)
+                _write_all(descriptor, line)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            if is_new:
+                sync_folder(self._path.parent)
+        return entry
+
+    def entries(self) -> list[Entry]:
+        """All lines, oldest first. Raises StateDamaged when one before the last cannot be trusted."""
+        return self._read()[0]
+
+    def _read(self) -> tuple[list[Entry], str, int]:
+        try:
+            data = self._path.read_bytes()
+        except FileNotFoundError:
+            return [], "", 0
+        entries: list[Entry] = []
+        chain, intact_bytes = "", 0
+        lines = data.splitlines(keepends=True)
+        for position, line in enumerate(lines):
+            entry, chain_after = _parse(line, chain, number=position + 1)
+            if entry is None:
+                if position == len(lines) - 1 and not line.endswith(b"\n"):
+                    break  # torn by a power cut
+                raise StateDamaged(
+                    f"{self._path} line {position + 1} is damaged, so nothing new will be asked of a provider.",
+                    hint="Keep a copy, then see which pods exist at the provider before you move it away.",
+                )
+            entries.append(entry)
+            chain, intact_bytes = chain_after, intact_bytes + len(line)
+        return entries, chain, intact_bytes
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def _line(entry: Entry, chain: str) -> bytes:
+    fields = {"n": entry.number, "at": entry.at, "verb": entry.verb, "subject": entry.subject, "detail": entry.detail}
+    return json.dumps(fields | {"sum": _checksum(fields, chain)}, ensure_ascii=False).encode() + b"\n"
+
+
+def _checksum(fields: dict[str, object], chain: str) -> str:
+    return hashlib.sha256((chain + json.dumps(fields, sort_keys=True)).encode()).hexdigest()[:32]
+
+
+def _parse(line: bytes, chain: str, *, number: int) -> tuple[Entry | None, str]:
+    """The entry a line holds and its checksum; None when it is not whole."""
+    if not line.endswith(b"\n"):
+        return None, chain
+    try:
+        fields = json.loads(line)
+        checksum = fields.pop("sum")
+        if checksum != _checksum(fields, chain) or fields["n"] != number:
+            return None, chain
+        return Entry(fields["n"], fields["at"], fields["verb"], fields["subject"], fields["detail"]), checksum
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None, chain

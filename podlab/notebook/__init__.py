@@ -1,0 +1,1 @@
+"""Magics, panels and completion: parse, drive, show."""

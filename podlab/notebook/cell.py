@@ -1,0 +1,156 @@
+"""A notebook cell as the audience of a verb: stages and answers in place, output as it comes, questions by input()."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.display import publish_display_data
+
+from podlab.commands.results import JobRow, LogLines, Reply
+from podlab.display import sanitize
+from podlab.display.html import html, line_html, notice_html, prose_html, stage_html
+from podlab.display.progress import stage_text
+from podlab.display.text import text
+from podlab.events import Answer, Ask, Chunk, Notice, Stage
+from podlab.notebook.live import Bundle, Live
+from podlab.notebook.streams import Streams
+from podlab.units import duration_text
+
+_STAGES_PER_S = 10
+_ANSWERS_PER_S = 12
+_STAGE_DELAY_S = 1.0
+
+
+class CellAudience:
+    """One run of one verb in one cell. `close` must be called, whatever happened."""
+
+    def __init__(self, shell: InteractiveShell, *, stages: bool = True) -> None:
+        self._shell = shell
+        self._stages_wanted = stages
+        self._began = self._stage_began = time.monotonic()
+        self._stage: Stage | None = None
+        self._spent: list[tuple[str, float]] = []
+        self._progress = Live(self._stage_bundle, per_second=_STAGES_PER_S, delay_s=_STAGE_DELAY_S, pulse_s=1.0)
+        self._answer: list[str] = []
+        self._reasoning: list[str] = []
+        self._said = Live(self._answer_bundle, per_second=_ANSWERS_PER_S)
+        self.streams = Streams()
+
+    def stage(self, stage: Stage) -> None:
+        """Long work moved on: shown from the first second of the verb on, in one line that is updated."""
+        if not self._stages_wanted:
+            return
+        if self._stage is None or self._stage.key != stage.key:
+            self._end_stage()
+            self._stage_began = time.monotonic()
+        self._stage = stage
+        self._progress.touch()
+
+    def chunk(self, chunk: Chunk) -> None:
+        """A command's output goes to the cell's streams; an answer grows in its own place."""
+        if chunk.stream in ("stdout", "stderr"):
+            self.streams.write(chunk.text, chunk.stream)  # type: ignore[arg-type]  # mypy does not narrow by `in`
+            return
+        self.streams.flush()
+        (self._answer if chunk.stream == "answer" else self._reasoning).append(chunk.text)
+        self._said.touch()
+
+    def notice(self, notice: Notice) -> None:
+        """A sentence of its own."""
+        self.streams.flush()
+        mark = "Warning: " if notice.level == "warning" else ""
+        _publish({"text/html": notice_html(notice), "text/plain": mark + sanitize.line(notice.text)})
+
+    def ask(self, ask: Ask) -> Answer:
+        """Ask below the cell; None where the notebook runs without anybody to answer."""
+        self.streams.flush()
+        kernel = getattr(self._shell, "kernel", None)
+        if kernel is None or not kernel._allow_stdin:
+            return None
+        return asked(ask)
+
+    def shows(self, value: Any) -> bool:
+        """Whether what the cell shows already says all that `value` would."""
+        if isinstance(value, Reply):
+            return self._said.visible
+        return isinstance(value, (JobRow, LogLines)) and self.streams.used
+
+    def close(self, value: Any = None, problem: str = "") -> None:
+        """End every output: exact when there is a value; with `problem`, what had come stays, and why it ended."""
+        self.streams.flush()
+        self._end_stage()
+        self._progress.end(self._last_stage_bundle(problem))
+        if isinstance(value, Reply):
+            self._said.end({"text/html": html(value), "text/plain": text(value)})
+        else:
+            self._said.end(self._answer_bundle(problem or "unfinished", busy=False))
+
+    def _end_stage(self) -> None:
+        if self._stage is not None:
+            self._spent.append((sanitize.line(self._stage.text).rstrip("."), time.monotonic() - self._stage_began))
+
+    def _stage_bundle(self) -> Bundle:
+        stage, elapsed_s = self._stage, time.monotonic() - self._stage_began
+        assert stage is not None
+        return {"text/html": stage_html(stage, elapsed_s), "text/plain": stage_text(stage, elapsed_s)}
+
+    def _last_stage_bundle(self, problem: str) -> Bundle:
+        took = duration_text(time.monotonic() - self._began)
+        spent = ", ".join(f"{name} {duration_text(seconds)}" for name, seconds in self._spent if seconds >= 0.1)
+        said = f"{problem.capitalize()} after {took}" if problem else f"Took {took}"
+        said += f": {spent}" if spent else ""
+        return {"text/html": line_html(said), "text/plain": said}
+
+    def _answer_bundle(self, figures: str = "", *, busy: bool = True) -> Bundle:
+        answer, reasoning = "".join(self._answer), "".join(self._reasoning)
+        shown = prose_html(answer, reasoning=reasoning, figures=figures, busy=busy)
+        return {"text/html": shown, "text/plain": sanitize.block(answer)}
+
+
+class QuietAudience:
+    """For `;` and --json: shows nothing, still passes on warnings and still asks."""
+
+    def __init__(self, audience: CellAudience) -> None:
+        self._audience = audience
+        self.streams = Streams(mute=True)
+
+    def stage(self, stage: Stage) -> None:
+        """Not shown."""
+
+    def chunk(self, chunk: Chunk) -> None:
+        """Not shown, but its last line explains a failure."""
+        if chunk.stream in ("stdout", "stderr"):
+            self.streams.write(chunk.text, chunk.stream)  # type: ignore[arg-type]  # mypy does not narrow by `in`
+
+    def notice(self, notice: Notice) -> None:
+        """Warnings are shown."""
+        if notice.level == "warning":
+            self._audience.notice(notice)
+
+    def ask(self, ask: Ask) -> Answer:
+        """Asked all the same: being quiet is no consent."""
+        return self._audience.ask(ask)
+
+    def shows(self, value: Any) -> bool:
+        """Nothing is on the screen."""
+        return False
+
+    def close(self, value: Any = None, problem: str = "") -> None:
+        """Note the last line."""
+        self.streams.flush()
+
+
+def asked(ask: Ask) -> Answer:
+    """A yes or no typed at a prompt; None when there turned out to be nobody."""
+    detail = f"{sanitize.block(ask.detail)}\n" if ask.detail else ""
+    try:
+        said = input(f"{detail}{sanitize.line(ask.question)} [y/N] ")
+    except (EOFError, NotImplementedError):  # ipykernel's StdinNotImplementedError is a NotImplementedError
+        return None
+    return said.strip().lower() in ("y", "yes")
+
+
+def _publish(bundle: Bundle) -> None:
+    publish_display_data(bundle)

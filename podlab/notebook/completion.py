@@ -1,0 +1,176 @@
+"""What may be written next on a `%pod` line: verbs, options, their values, and names podlab knows.
+
+All of it from the declarations and from files of this computer. A front end asks at every keystroke: nothing here may
+ask a pod, open a connection, or raise.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.completer import CompletionContext, SimpleCompletion
+
+from podlab.commands.table import VERBS
+from podlab.commands.verb import Option, Verb, options_of
+
+if TYPE_CHECKING:
+    from podlab.notebook.session import Session
+
+_MAGIC = re.compile(r"\s*(?:[^\W\d][\w.,\[\]'\" ]*=\s*)?(%{1,2})(pod|model|chat|podlab)(?=\s)")
+_WORD = re.compile(r"""(?:[^\s"']|"[^"]*(?:"|$)|'[^']*(?:'|$))+""")
+_KINDS = {
+    "pods": "pod", "endpoints": "endpoint", "models": "model", "jobs": "job", "settings": "setting",
+    "secrets": "secret", "files": "path", "engines": "engine",
+}  # fmt: skip
+_MOST_FILES = 200
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Something that could stand here, and what sort of thing it is."""
+
+    text: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class _Here:
+    """Where the cursor is: the whole words before it, the piece of a word it touches, the words after it."""
+
+    before: list[str]
+    piece: str
+    after: list[str]
+
+
+def match(session: Session, context: CompletionContext) -> dict[str, Any]:
+    """IPython's matcher (API 2): our candidates, alone, where the line is one of our magics; else none."""
+    here = _located(context)
+    found: list[Candidate] = []
+    fragment = ""
+    if here is not None:
+        fragment = here.piece
+        if fragment.startswith("--") and "=" in fragment:
+            fragment = fragment.partition("=")[2]
+        found = [candidate for candidate in candidates(session, here) if candidate.text.startswith(fragment)]
+    return {
+        "completions": [SimpleCompletion(candidate.text, type=candidate.kind) for candidate in found],
+        "matched_fragment": fragment,
+        "ordered": True,
+        "suppress": bool(found),
+    }
+
+
+def candidates(session: Session, here: _Here) -> Iterator[Candidate]:
+    """All that could stand at the cursor, whatever is typed of it already."""
+    verb, depth = _verb(here.before)
+    if not any(word.startswith("-") for word in here.before):
+        yield from _next_words(here.before)
+    if verb is None:
+        return
+    options = options_of(verb)
+    pending, operands = _read(verb, options, here.before[depth:])
+    if operands is None:  # the rest belongs to the command that is run, or to the engine
+        return
+    if pending is not None:
+        yield from _values(session, pending.values, here.piece)
+        return
+    if here.piece.startswith("--") and "=" in here.piece:
+        name, _, typed = here.piece.partition("=")
+        for option in options:
+            if option.name == name:
+                yield from _values(session, option.values, typed)
+        return
+    if not here.piece.startswith("-") and operands < len(verb.operands):
+        yield from _values(session, verb.operands[operands].values, here.piece)
+    given = {word.partition("=")[0] for word in (*here.before, *here.after)}
+    for option in options:
+        if option.name not in given and option.short not in given:
+            yield Candidate(option.name, "option")
+
+
+def _located(context: CompletionContext) -> _Here | None:
+    line = context.line_with_cursor
+    found = _MAGIC.match(line)
+    cursor = context.cursor_position
+    if found is None or cursor <= found.end() or (found[1] == "%%" and context.cursor_line > 0):
+        return None
+    typed = line[found.end() : cursor]
+    words = [word[0] for word in _WORD.finditer(typed)]
+    piece = "" if typed[-1].isspace() else words.pop()
+    group = [] if found[2] == "podlab" else [found[2]]
+    # The rest of the word the cursor stands in is not a word of its own.
+    rest = re.sub(r"^\S+", "", line[cursor:]) if piece else line[cursor:]
+    return _Here([*group, *(word.strip("\"'") for word in words)], piece, [word[0] for word in _WORD.finditer(rest)])
+
+
+def _verb(words: list[str]) -> tuple[Verb | None, int]:
+    """The longest verb the words begin with, and how many words it has."""
+    best: tuple[Verb | None, int] = (None, 0)
+    for verb in VERBS:
+        path = verb.words.split()
+        if words[: len(path)] == path and len(path) > best[1]:
+            best = verb, len(path)
+    return best
+
+
+def _next_words(words: list[str]) -> Iterator[Candidate]:
+    """Words that lead on to a verb."""
+    seen = set()
+    for verb in VERBS:
+        path = verb.words.split()
+        if len(path) > len(words) and path[: len(words)] == words and path[len(words)] not in seen:
+            seen.add(path[len(words)])
+            yield Candidate(path[len(words)], "verb")
+
+
+def _read(verb: Verb, options: tuple[Option, ...], words: list[str]) -> tuple[Option | None, int | None]:
+    """The option that waits for its value, and how many operands there are; None operands once nothing is ours."""
+    valued = {name: option for option in options if option.kind is not bool for name in (option.name, option.short)}
+    pending: Option | None = None
+    operands = 0
+    for word in words:
+        if pending is not None:
+            pending = None
+        elif word == "--":
+            return None, None
+        elif word.startswith("-") and len(word) > 1:
+            pending = valued.get(word)
+        elif operands < len(verb.operands):
+            count = verb.operands[operands].count
+            if count == "...":
+                return None, None
+            operands += count != "*"
+    return pending, operands
+
+
+def _values(session: Session, values: Any, typed: str) -> Iterator[Candidate]:
+    if isinstance(values, tuple):
+        for value in values:
+            yield Candidate(value, "value")
+    elif values == "files":
+        yield from _files(typed)
+    elif values is not None:
+        try:
+            names = session.workspace.known(values)
+        except Exception:  # a damaged config.toml is reported by the next verb; a keystroke is no place for it
+            names = []
+        for name in names:
+            yield Candidate(name, _KINDS[values])
+
+
+def _files(typed: str) -> Iterator[Candidate]:
+    """Files and folders of this computer that continue what is typed; a space in a name is written as a shell does."""
+    folder, _, start = typed.replace("\\ ", " ").rpartition("/")
+    shown = f"{folder}/" if folder or typed.startswith("/") else ""
+    try:
+        with os.scandir(os.path.expanduser(shown) or ".") as entries:
+            found = sorted((entry.name, entry.is_dir()) for entry in entries)
+    except OSError:
+        return
+    visible = [(name, is_dir) for name, is_dir in found if start.startswith(".") or not name.startswith(".")]
+    for name, is_dir in [entry for entry in visible if entry[0].startswith(start)][:_MOST_FILES]:
+        yield Candidate((shown + name + ("/" if is_dir else "")).replace(" ", "\\ "), "folder" if is_dir else "path")

@@ -1,0 +1,102 @@
+"""`%load_ext podlab` and `%unload_ext podlab`: what is registered with IPython, and how it goes away again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from IPython.core.magic import no_var_expand
+
+from podlab.notebook.session import Session
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+
+@dataclass(frozen=True)
+class Magic:
+    """A magic and the group of commands it calls; "" is every command."""
+
+    name: str
+    group: str
+    about: str
+
+
+MAGICS = (
+    Magic("pod", "pod", "Machines: add them, run commands on them, move files."),
+    Magic("model", "model", "Models: start, watch and stop them."),
+    Magic("chat", "chat", "Speak with a model."),
+    Magic("podlab", "", "Every command of podlab."),
+)
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    session: Session
+    matcher: Callable[[Any], Any]
+
+
+_loaded: WeakKeyDictionary[InteractiveShell, _Loaded] = WeakKeyDictionary()
+
+
+def load(shell: InteractiveShell) -> None:
+    """Register magics, completion and `%config Podlab`. A second time changes nothing."""
+    if shell in _loaded:
+        return
+    session = Session(shell)
+    for magic in MAGICS:
+        for kind in ("line", "cell"):
+            shell.register_magic_function(_function(session, magic), kind, magic.name)
+    matcher = _matcher(session)
+    shell.Completer.custom_matchers.append(matcher)
+    shell.configurables.append(session.config)
+    _loaded[shell] = _Loaded(session, matcher)
+
+
+def unload(shell: InteractiveShell) -> None:
+    """Take away what `load` registered, and close the connections of this process."""
+    loaded = _loaded.pop(shell, None)
+    if loaded is None:
+        return
+    for magic in MAGICS:
+        for kind in ("line", "cell"):
+            shell.magics_manager.magics[kind].pop(magic.name, None)
+        if hasattr(shell.magics_manager.user_magics, magic.name):
+            delattr(shell.magics_manager.user_magics, magic.name)
+    shell.Completer.custom_matchers.remove(loaded.matcher)
+    shell.configurables.remove(loaded.session.config)
+    loaded.session.close()
+
+
+def _function(session: Session, magic: Magic) -> Callable[..., Any]:
+    """The function IPython calls. What does the work is imported at the first call, not when the extension loads."""
+
+    @no_var_expand
+    def call(line: str, cell: str | None = None) -> Any:
+        from podlab.notebook import magics
+
+        return magics.run(session, magic.group, line, cell)
+
+    def getdoc() -> str:
+        from podlab.commands import table
+
+        return table.group_help(magic.group, magic=True) if magic.group else table.main_help()
+
+    call.__name__ = call.__qualname__ = magic.name
+    call.__doc__ = f"{magic.about} See %{magic.name} --help"
+    call.getdoc = getdoc  # type: ignore[attr-defined]  # IPython asks for it when a person writes %pod?
+    return call
+
+
+def _matcher(session: Session) -> Callable[[Any], Any]:
+    from IPython.core.completer import context_matcher
+
+    @context_matcher(identifier="podlab", priority=100)
+    def podlab_matcher(context: Any) -> Any:
+        from podlab.notebook import completion
+
+        return completion.match(session, context)
+
+    return podlab_matcher

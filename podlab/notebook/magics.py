@@ -1,0 +1,118 @@
+"""A magic: words in, a verb driven before the cell, a value out. No rule of podlab is here."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from podlab import errors
+from podlab.commands import table
+from podlab.commands.drive import drive
+from podlab.commands.parsing import Call, called, parse
+from podlab.commands.results import JobRow, Outcome
+from podlab.commands.verb import Verb
+from podlab.display.sanitize import line as clean_line
+from podlab.errors import BadArgument, CommandFailed, PodlabError
+from podlab.notebook import words
+from podlab.notebook.cell import CellAudience, QuietAudience
+from podlab.notebook.session import Session
+from podlab.notebook.terminal import TerminalAudience
+from podlab.notebook.values import HelpText, JsonDocument, wrapped
+
+_ON_A_TERMINAL = frozenset({"pod shell", "config edit"})
+"""Verbs that take over a terminal: a cell has none to give."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """The verb was interrupted and has cleaned up after itself."""
+
+    def _render_traceback_(self) -> list[str]:
+        return ["Interrupted."]
+
+
+def run(session: Session, group: str, line: str, cell: str | None = None) -> Any:
+    """Carry out one magic of `group` ("" for `%podlab`, which takes every command). Returns its value, None if `;`."""
+    try:
+        line, silent = words.silenced(line)
+        given = [words.expand(word, session.shell.user_ns) for word in words.split(line)]
+        call = help_or_call([group, *given] if group else given, cell)
+        if isinstance(call, HelpText):
+            return call
+        value = _perform(session, call, silent=silent)
+    except PodlabError as error:
+        raise _harmless(error) from error.__cause__
+    return None if silent else value
+
+
+def help_or_call(given: list[str], cell: str | None) -> Call | HelpText:
+    """What the words ask for. Raises BadArgument."""
+    if cell is None:
+        first, *rest = given or [""]
+        if not first or first in ("-h", "--help"):
+            return HelpText(table.main_help().replace("podlab", "%podlab"))
+        if first in table.groups() and (not rest or rest == ["--help"] or rest == ["-h"]):
+            return HelpText(table.group_help(first, magic=True))
+    verb, rest = table.find(given)
+    if cell is not None and verb.cell == "no":
+        raise BadArgument(f"{called(verb, magic=True)} takes no cell body.", hint="Write it with one percent sign.")
+    if cell is None and verb.cell == "must":
+        raise BadArgument(f"{called(verb, magic=True)} needs a cell body.", hint="Write it below, in the same cell.")
+    call = parse(verb, rest, magic=True, cell=cell)
+    return call if call.help is None else HelpText(call.help)
+
+
+def _perform(session: Session, call: Call, *, silent: bool) -> Any:
+    verb, args = call.verb, call.args
+    if verb.words in _ON_A_TERMINAL:
+        raise BadArgument(f"{verb.words} needs a terminal.", hint=f"Open one and write there: podlab {verb.words}")
+    workspace = session.workspace
+    errors.show_tracebacks(bool(workspace.value("tracebacks")) or args.verbose)
+    audience = _audience(session, quiet=silent or args.json)
+    problem = "failed"
+    outcome: Outcome | None = None
+    try:
+        outcome = drive(verb.handler(workspace, args), audience, yes=getattr(args, "yes", False))
+    except KeyboardInterrupt as interrupt:
+        problem = "interrupted"
+        raise Interrupted from interrupt
+    finally:
+        audience.close(outcome.value, "") if outcome is not None else audience.close(None, problem)
+    if outcome.exit_code:
+        raise _ended_badly(verb, outcome, audience.streams.last_line)
+    if args.json:
+        return JsonDocument(outcome.value)
+    value = wrapped(outcome.value)
+    if audience.shows(outcome.value):
+        count = session.shell.execution_count
+        value._on_screen = lambda: session.shell.execution_count == count
+    return value
+
+
+def _audience(session: Session, *, quiet: bool) -> CellAudience | TerminalAudience | QuietAudience:
+    audience: CellAudience | TerminalAudience
+    if session.in_kernel:
+        audience = CellAudience(session.shell, stages=session.config.stages)
+    else:
+        audience = TerminalAudience(stages=session.config.stages)
+    return QuietAudience(audience) if quiet else audience
+
+
+def _ended_badly(verb: Verb, outcome: Outcome, last_line: str) -> PodlabError:
+    """A verb that ended with another exit code than 0 makes its cell fail, as it makes a shell script fail."""
+    value = outcome.value
+    if isinstance(value, JobRow):
+        try:
+            argv = tuple(shlex.split(value.command)) or (value.command,)
+        except ValueError:
+            argv = (value.command,)
+        return CommandFailed(value.pod, argv, outcome.exit_code, stderr=last_line.encode(errors="replace"))
+    return PodlabError(f"{verb.words} ended with status {outcome.exit_code}.")
+
+
+def _harmless(error: PodlabError) -> PodlabError:
+    """The error with every text in it on one line and without escapes: pods and servers write parts of them."""
+    error.message, error.hint = clean_line(error.message), clean_line(error.hint)
+    error.args = (error.message, *error.args[1:])
+    if isinstance(error, errors.EngineCrashed):
+        error.log = tuple(clean_line(entry) for entry in error.log)
+    return error

@@ -1,0 +1,118 @@
+"""Secrets: a type that does not show itself, where they are kept, and redaction by value.
+
+A secret comes from the environment (`HF_TOKEN`) or from `PODLAB_HOME/keys/NAME` (0600), written by
+`podlab secret set NAME`. Every value that was read is remembered in this process, so `redact` can take it out of any
+text before it is logged or shown.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+from typing import NoReturn
+
+from podlab.durable import private_folder, replace_file
+from podlab.errors import BadSecret, NotFound
+from podlab.settings import home
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+_known: set[str] = set()
+MASK = "********"
+
+
+class Secret:
+    """A value that shows as asterisks everywhere but in `reveal()`."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        if not value or any(ord(character) < 32 for character in value):
+            raise BadSecret("A secret is empty or holds a control character.", hint="Set it again, without a line end.")
+        self._value = value
+        remember(value)
+
+    def reveal(self) -> str:
+        """The value. Call it where it is used, and nowhere else."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return f"Secret({MASK!r})"
+
+    def __str__(self) -> str:
+        return MASK
+
+    def __format__(self, spec: str) -> str:
+        return MASK
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Secret does not leave the process")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+def remember(value: str) -> None:
+    """Have `redact` take `value` out of texts from now on. Short values are left: they would redact ordinary words."""
+    if len(value) >= 8:
+        _known.add(value)
+
+
+def redact(text: str) -> str:
+    """`text` without any secret this process has read."""
+    for value in sorted(_known, key=len, reverse=True):
+        text = text.replace(value, MASK)
+    return text
+
+
+def find(name: str) -> Secret | None:
+    """The secret `name` from the environment, else from its file, else None. Raises BadSecret when it is kept unsafely."""
+    _check(name)
+    if text := os.environ.get(name):
+        return Secret(text.strip())
+    path = _path(name)
+    try:
+        info = path.lstat()
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(info.st_mode) or info.st_uid != os.getuid() or stat.S_IMODE(info.st_mode) & 0o077:
+        raise BadSecret(
+            f"{path} is not a private file of yours, so its content is not used.",
+            hint=f"Remove it and set it again: podlab secret set {name}",
+        )
+    return Secret(path.read_text("utf-8").strip())
+
+
+def keep(name: str, value: Secret) -> None:
+    """Write a secret to its file (0600 from creation)."""
+    _check(name)
+    private_folder(home() / "keys")
+    replace_file(_path(name), value.reveal().encode())
+
+
+def forget(name: str) -> None:
+    """Remove a secret's file. Raises NotFound when there is none."""
+    _check(name)
+    try:
+        _path(name).unlink()
+    except FileNotFoundError:
+        raise NotFound(f"No secret {name!r} is kept.", hint="See: podlab secret list") from None
+
+
+def names() -> list[str]:
+    """The secrets that are kept in files, sorted."""
+    folder = home() / "keys"
+    return sorted(p.name for p in folder.iterdir() if _NAME.fullmatch(p.name)) if folder.is_dir() else []
+
+
+def _path(name: str) -> Path:
+    return home() / "keys" / name
+
+
+def _check(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise BadSecret(f"{name!r} cannot be a secret's name.", hint="Use letters, digits and _, such as HF_TOKEN.")

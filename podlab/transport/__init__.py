@@ -1,0 +1,1 @@
+"""How a command, a file and a port reach a pod."""

@@ -1,0 +1,133 @@
+"""This computer as a pod: commands are child processes, ports are the ports they are."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from podlab.errors import BadArgument
+from podlab.transport.base import Forward, Process, Stream, Transport
+
+CHUNK_BYTES = 64 * 1024
+
+
+class LocalTransport(Transport):
+    """Runs commands as children in a session of their own, so a notebook's interrupt does not reach them."""
+
+    def __init__(self, pod: str = "local") -> None:
+        self.pod = pod
+
+    def start(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None) -> Process:
+        try:
+            child = subprocess.Popen(
+                list(argv),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=os.environ | dict(env or {}),
+                cwd=Path.home() / (cwd or ""),
+                start_new_session=True,
+            )
+        except FileNotFoundError as error:
+            missing = cwd if cwd and not (Path.home() / cwd).is_dir() else argv[0]
+            raise BadArgument(f"There is no {missing!r} on pod {self.pod!r}.", hint="Check the spelling.") from error
+        except (PermissionError, NotADirectoryError, ValueError) as error:
+            raise BadArgument(f"{argv[0]!r} cannot be started on pod {self.pod!r}: {error}") from error
+        return LocalProcess(child)
+
+    def open_port(self, remote_port: int, *, local_port: int = 0) -> Forward:
+        if local_port not in (0, remote_port):
+            raise BadArgument(
+                f"Port {remote_port} of pod {self.pod!r} is a port of this computer already.",
+                hint=f"Use 127.0.0.1:{remote_port} as it is.",
+            )
+        return LocalPort(remote_port)
+
+    def close(self) -> None:
+        """There is no connection to end."""
+
+
+class LocalPort(Forward):
+    """Nothing is forwarded: the port is on this computer."""
+
+    def __init__(self, port: int) -> None:
+        self.local_port = self.remote_port = port
+
+    def close(self) -> None:
+        """Nothing listens on our behalf."""
+
+
+class LocalProcess(Process):
+    """A child process whose two streams are read by a thread each into one bounded queue."""
+
+    def __init__(self, child: subprocess.Popen[bytes]) -> None:
+        self._child = child
+        self._pieces: queue.Queue[tuple[Stream, bytes]] = queue.Queue(maxsize=64)
+        self._open_streams = 2
+        self._closed = threading.Event()
+        assert child.stdout is not None and child.stderr is not None
+        for name, pipe in (("stdout", child.stdout), ("stderr", child.stderr)):
+            threading.Thread(target=self._drain, args=(name, pipe), daemon=True).start()
+
+    def _drain(self, stream: Stream, pipe: IO[bytes]) -> None:
+        with pipe:
+            while data := os.read(pipe.fileno(), CHUNK_BYTES):
+                self._put(stream, data)
+        self._put(stream, b"")
+
+    def _put(self, stream: Stream, data: bytes) -> None:
+        # A reader that has let go never empties the queue: look at `_closed` now and then instead of waiting for ever.
+        while not self._closed.is_set():
+            try:
+                return self._pieces.put((stream, data), timeout=0.2)
+            except queue.Full:
+                continue
+
+    def read(self, timeout_s: float | None = None) -> tuple[Stream, bytes] | None:
+        while self._open_streams:
+            try:
+                stream, data = self._pieces.get(timeout=timeout_s)
+            except queue.Empty as error:
+                raise TimeoutError("no output in time") from error
+            if data:
+                return stream, data
+            self._open_streams -= 1
+        return None
+
+    def write(self, data: bytes) -> None:
+        assert self._child.stdin is not None
+        try:
+            self._child.stdin.write(data)
+            self._child.stdin.flush()
+        except ValueError as error:
+            raise BrokenPipeError("standard input is closed") from error
+
+    def close_stdin(self) -> None:
+        assert self._child.stdin is not None
+        try:
+            self._child.stdin.close()
+        except BrokenPipeError:
+            pass  # it ended before it had read everything, which its status tells
+
+    def wait(self, timeout_s: float | None = None) -> int:
+        try:
+            status = self._child.wait(timeout_s)
+        except subprocess.TimeoutExpired as error:
+            raise TimeoutError("not ended in time") from error
+        return status if status >= 0 else 128 - status
+
+    def close(self) -> None:
+        self._closed.set()
+        self.close_stdin()
+        if self._child.poll() is None:
+            try:
+                os.killpg(self._child.pid, signal.SIGTERM)
+            except ProcessLookupError:
+                pass  # it ended in between
+            threading.Thread(target=self._child.wait, daemon=True).start()  # no zombie, and no waiting here

@@ -1,0 +1,64 @@
+"""Values as short text, and back: bytes, durations, rates, ages."""
+
+from __future__ import annotations
+
+import re
+
+from podlab.errors import BadArgument
+
+_BYTE_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12,
+               "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}  # fmt: skip
+_TIME_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def bytes_text(count: int) -> str:
+    """3554304 -> '3.6 MB' (decimal units, as disks and networks are sold)."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(value) < 999.5 or unit == "TB":
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 99.95 else f"{value:.1f} {unit}"
+        value /= 1000
+    raise AssertionError("the loop always returns")
+
+
+def parse_bytes(text: str) -> int:
+    """'3.6 MB', '512MiB', '80G' -> bytes. Raises BadArgument."""
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmgt]i?)?b?\s*", text, re.IGNORECASE)
+    if match is None:
+        raise BadArgument(f"{text!r} is not a size.", hint="Write it as 500MB, 80GB or 512MiB.")
+    return round(float(match[1]) * _BYTE_UNITS[(match[2] or "").lower()])
+
+
+def duration_text(seconds: float) -> str:
+    """0.0123 -> '12 ms', 3.21 -> '3.2 s', 754 -> '12 min 34 s', 90061 -> '1 d 1 h'."""
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    for unit_s, unit, below_s, below in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= unit_s:
+            rest = whole % unit_s // below_s
+            return f"{whole // unit_s} {unit} {rest} {below}" if rest else f"{whole // unit_s} {unit}"
+    return f"{whole} s"
+
+
+def parse_duration_s(text: str) -> float:
+    """'90', '90s', '10m', '2h', '1d' -> seconds. Raises BadArgument."""
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d)?\s*", text, re.IGNORECASE)
+    if match is None:
+        raise BadArgument(f"{text!r} is not a duration.", hint="Write it as 30s, 10m, 2h or 1d.")
+    return float(match[1]) * _TIME_UNITS_S[(match[2] or "s").lower()]
+
+
+def age_text(then: float | None, now: float) -> str:
+    """Seconds since the epoch -> '3 min ago', 'just now', 'never'."""
+    if then is None:
+        return "never"
+    age_s = max(0.0, now - then)
+    return "just now" if age_s < 2 else f"{duration_text(float(int(age_s)))} ago"
+
+
+def rate_text(per_second: float) -> str:
+    """1432.7 -> '1433', 38.24 -> '38.2': a rate without its unit, to three or four digits."""
+    return f"{per_second:.0f}" if per_second >= 100 else f"{per_second:.1f}"

@@ -1,0 +1,111 @@
+"""Write docs/reference.md from the declarations of the verbs, or say how it differs from them (--check)."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import sys
+from pathlib import Path
+
+from podlab.commands.parsing import called
+from podlab.commands.table import VERBS
+from podlab.commands.verb import JSON, VERBOSE, Operand, Option, Verb, options_of
+
+PAGE = Path(__file__).parent.parent / "docs" / "reference.md"
+INTRODUCTION = """\
+# Reference
+
+Written by `scripts/docs` from the declarations in `podlab/commands/`; do not edit it by hand.
+
+The verbs of `pod`, `model` and `chat` are magics in a notebook (`%pod list`) and commands in a terminal (`podlab pod list`), and do the same in both; the others are commands.
+Options stand before or after the operands; for `pod run` they stand before the command.
+
+These options belong to every verb:
+
+| option | meaning |
+| --- | --- |
+| `-h`, `--help` | show what is written here |
+| `--json` | one JSON document instead of text; [json.md](json.md) describes the documents |
+| `-v`, `--verbose` | log in detail, and show whole tracebacks |
+
+In a terminal the exit code is 0, 1 when it failed, 2 when the command line cannot be carried out as written, and 130 when it was interrupted; `pod run` ends with the command's own.
+"""
+MAGICS = {"pod", "model", "chat"}
+GROUPS = {
+    "pod": "Machines: this computer, and those reached by SSH.",
+    "model": "Models of the catalog, and the servers (endpoints) that run them.",
+    "chat": "Conversations with an endpoint.",
+    "config": "podlab's settings.",
+    "secret": "Keys that podlab keeps; their values are shown nowhere.",
+    "": "Verbs that stand alone.",
+}
+
+
+def usage(verb: Verb) -> str:
+    parts = [called(verb, magic=False), "[options]"]
+    for operand in verb.operands:
+        name = operand.name.upper()
+        parts.append({"": name, "?": f"[{name}]", "*": f"[{name} ...]", "...": f"[{name} ...]"}[operand.count])
+    return " ".join([*parts, *(["[-- ...]"] if verb.rest else [])])
+
+
+def cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def option_row(option: Option) -> str:
+    names = ", ".join(f"`{name}`" for name in (option.short, option.name) if name)
+    value = f" {option.metavar or 'VALUE'}" if option.kind is not bool else ""
+    default = f" (default: {option.default})" if option.default not in (None, False, "") else ""
+    return f"| {names}{value} | {cell(option.help)}{default} |"
+
+
+def operand_row(operand: Operand) -> str:
+    return f"| {operand.name.upper()} | {cell(operand.help)} |"
+
+
+def section(verb: Verb) -> list[str]:
+    lines = [f"### {called(verb, magic=verb.group in MAGICS)}", "", verb.summary, ""]
+    if verb.detail:
+        lines += [verb.detail, ""]
+    lines += ["```", usage(verb), "```", ""]
+    own = [option for option in options_of(verb) if option not in (JSON, VERBOSE)]
+    if rows := [*map(operand_row, verb.operands), *map(option_row, own)]:
+        lines += ["| argument | meaning |", "| --- | --- |", *rows, ""]
+    if verb.rest:
+        lines += [f"After `--`: {verb.rest}", ""]
+    if verb.example:
+        lines += ["```", *verb.example.strip("\n").splitlines(), "```", ""]
+    return lines
+
+
+def reference() -> str:
+    lines = [INTRODUCTION]
+    order = list(GROUPS)
+    verbs = sorted(VERBS, key=lambda verb: order.index(verb.group) if verb.group in order else len(order))
+    for group, members in itertools.groupby(verbs, key=lambda verb: verb.group):
+        lines += [f"## {group or 'alone'}", "", GROUPS.get(group, ""), ""]
+        for verb in members:
+            lines += section(verb)
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def main() -> int:
+    made = reference()
+    if sys.argv[1:] != ["--check"]:
+        PAGE.write_text(made)
+        print(f"docs/reference.md: {len(VERBS)} verbs")
+        return 0
+    kept = PAGE.read_text() if PAGE.exists() else ""
+    if kept == made:
+        return 0
+    difference = difflib.unified_diff(
+        kept.splitlines(), made.splitlines(), "docs/reference.md", "declared", lineterm=""
+    )
+    print("\n".join(difference))
+    print("docs/reference.md is not what the verbs declare: run scripts/docs.", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,33 @@
+"""What every test gets: a HOME and a PODLAB_HOME of its own, and no SSH agent of the person who runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import machines
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """HOME is an empty folder, PODLAB_HOME another; the new HOME is returned."""
+    home = tmp_path / "home"
+    home.mkdir()
+    podlab_home = tmp_path / "podlab"
+    podlab_home.mkdir(mode=0o700)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("PODLAB_HOME", str(podlab_home))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    return home
+
+
+@pytest.fixture(scope="module")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[machines.Sshd]:
+    """A real SSH server for the tests of one file."""
+    if machines.SSHD is None:
+        pytest.skip(machines.WHY_SKIPPED)
+    server = machines.start_sshd(tmp_path_factory.mktemp("machine"))
+    yield server
+    server.stop()
