@@ -103,11 +103,19 @@ def _show(outcome: Outcome, call: Call) -> None:
     elif isinstance(value, Interactive) and sys.stdin.isatty():
         raise SystemExit(subprocess.call(value.argv))
     elif not (isinstance(value, JobRow) and call.verb.name in ("run", "attach") and not getattr(call.args, "detach", False)):
-        from rich.console import Console
+        _print(value)
 
-        from podlab.display.text import renderable
 
-        Console(soft_wrap=True).print(renderable(value))
+def _print(value: object) -> None:
+    """A value for a person's terminal, which has a width and colours, or whole lines for a pipe."""
+    from podlab.display.text import renderable, text
+
+    if not sys.stdout.isatty():
+        print(text(value))
+        return
+    from rich.console import Console
+
+    Console().print(renderable(value))
 
 
 def _chat(workspace: Workspace, call: Call) -> int:

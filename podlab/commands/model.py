@@ -2,164 +2,18 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
-from typing import TYPE_CHECKING
-
-from podlab.commands.results import (
-    Done,
-    EndpointDetail,
-    EndpointList,
-    ModelList,
-    ModelRow,
-    Outcome,
-    Plan,
-    UrlDetail,
-)
 from podlab.commands.verb import Operand, Option, Verb
-from podlab.errors import BadArgument
-from podlab.events import Chunk, Work
-from podlab.types import ALIVE, EndpointState, LogLines
-
-if TYPE_CHECKING:
-    from podlab.catalog.catalog import ModelEntry
-    from podlab.lab.workspace import Workspace
 
 NAME = Operand("name", "the endpoint's name", values="endpoints")
 HOST_KEY = Option("--host-key", "the fingerprint the machine must show on first contact", metavar="SHA256:...")
 
-
-def catalog(workspace: Workspace, args: Namespace) -> Work[Outcome]:
-    from podlab.catalog import catalog as models
-
-    yield from ()
-    entries = (models.find(args.id),) if args.id else models.entries()
-    return Outcome(ModelList(tuple(_row(entry) for entry in entries)))
-
-
-def _row(entry: ModelEntry) -> ModelRow:
-    from podlab.catalog import catalog as models
-    from podlab.catalog.sources import HubSource
-
-    source = models.resolve(entry)
-    where = f"hf:{source.repo}/{source.file}" if isinstance(source, HubSource) else str(source.path)
-    size_bytes = getattr(source, "size_bytes", None)
-    return ModelRow(
-        entry.id, entry.summary, entry.engine, where, entry.parameters, size_bytes, entry.context,
-        entry.licence or None,
-    )  # fmt: skip
-
-
-def start(workspace: Workspace, args: Namespace) -> Work[Outcome]:
-    from podlab.lab import endpoints, launch, pods
-
-    pod = pods.meant(workspace, args.on)
-    wish = launch.Wish(
-        model=args.model, name=args.name, port=args.port or 0, context=args.context, slots=args.slots,
-        gpu_layers=args.gpu_layers, backend=args.backend, extra=tuple(args.rest),
-    )  # fmt: skip
-    if args.dry_run:
-        return Outcome(Plan(launch.plan(workspace, pod, wish)))
-    endpoint = yield from launch.start(workspace, pod, wish, host_key=args.host_key)
-    return Outcome(EndpointDetail(endpoint, endpoints.command_of(workspace, pod, endpoint)))
-
-
-def list_endpoints(workspace: Workspace, args: Namespace) -> Work[Outcome]:
-    from podlab.lab import endpoints, pods
-
-    yield from ()
-    asked = [pods.meant(workspace, args.on)] if args.on else pods.all_pods()
-    found, statuses = endpoints.listing(workspace, asked)
-    shown = found if args.all else [endpoint for endpoint in found if endpoint.state is not EndpointState.STOPPED]
-    return Outcome(EndpointList(tuple(shown), tuple(statuses)))
-
-
-def show(workspace: Workspace, args: Namespace) -> Work[Outcome]:
-    from podlab.lab import endpoints
-
-    yield from ()
-    pod, facts = endpoints.find(workspace, args.name, args.on)
-    endpoint = endpoints.endpoint_of(workspace, pod, facts)
-    explains = endpoint.state not in (EndpointState.READY, EndpointState.STOPPED)
-    return Outcome(EndpointDetail(endpoint, facts.argv, facts.lines[-20:] if explains else ()))
-
-
-def logs(workspace: Workspace, args: Namespace) -> Work[Outcome]:
-    from podlab.lab import endpoints
-    from podlab.units import parse_duration_s
-
-    pod, facts = endpoints.find(workspace, args.name, args.on)
-    since_s = None if args.since is None else parse_duration_s(args.since)
-    if not args.follow:
-        return Outcome(endpoints.log(workspace, pod, facts, lines=args.lines, since_s=since_s))
-    last = LogLines(())
-    for last, text in endpoints.follow_log(workspace, pod, facts, lines=args.lines, since_s=since_s):
-        yield Chunk(text)
-    return Outcome(last)
-
-
-def stop(workspace: Workspace, args: Namespace) -> Work[Outcome]:
-    from podlab.lab import endpoints, pods
-
-    if bool(args.name) == args.all:
-        raise BadArgument("Say which: model stop NAME, or model stop --all.", hint="See: podlab model list")
-    if args.all:
-        asked = [pods.meant(workspace, args.on)] if args.on else pods.all_pods()
-        found, statuses = endpoints.listing(workspace, asked)
-        names = [(e.name, e.pod) for e in found if e.state in ALIVE or e.state is EndpointState.ORPHAN]
-        if args.dry_run:
-            return Outcome(Plan(tuple(f"stop {name} on {pod}" for name, pod in names)))
-        for name, pod in names:
-            yield from endpoints.stop(workspace, name, pod)
-        endpoints.refuse_silent(statuses)
-        text = f"Stopped {', '.join(name for name, _ in names)}." if names else "Nothing was running."
-        return Outcome(Done(text, {name: pod for name, pod in names}))
-    if args.dry_run:
-        pod_of, facts = endpoints.find(workspace, args.name, args.on)
-        return Outcome(Plan((f"stop {facts.name} on {pod_of.name}, and see that none of its processes is left",)))
-    endpoint = yield from endpoints.stop(workspace, args.name, args.on)
-    return Outcome(EndpointDetail(endpoint))
-
-
-def restart(workspace: Workspace, args: Namespace) -> Work[Outcome]:
-    from podlab.lab import endpoints, launch
-
-    pod, facts = endpoints.find(workspace, args.name, args.on)
-    if args.dry_run:
-        return Outcome(Plan((f"stop {facts.name} on {pod.name}", "start it again as it was")))
-    endpoint = yield from launch.restart(workspace, pod, facts)
-    return Outcome(EndpointDetail(endpoint, facts.argv))
-
-
-def url(workspace: Workspace, args: Namespace) -> Work[Outcome]:
-    from podlab.lab import endpoints
-
-    yield from ()
-    reached = endpoints.reach(workspace, args.name, args.on)
-    if args.show_key:
-        return Outcome(Done(reached.key.reveal() if reached.key else ""))
-    name = reached.endpoint.name
-    exports = (
-        f"export OPENAI_BASE_URL={reached.base_url}",
-        f'export OPENAI_API_KEY="$(podlab model url {name} --show-key)"',
-        f"export OPENAI_MODEL={reached.model}",
-    )
-    snippet = (
-        "from openai import OpenAI\n"
-        f'client = OpenAI(**podlab.connection("{name}"))\n'
-        "client.chat.completions.create(\n"
-        f'    model="{reached.model}", messages=[{{"role": "user", "content": "Say hello."}}]\n'
-        ")"
-    )
-    return Outcome(UrlDetail(name, reached.base_url, reached.key, reached.model, exports, "import podlab\n" + snippet))
-
-
 VERBS = (
     Verb(
-        "model", "catalog", "List the models podlab knows by name, or show one.", catalog,
+        "model", "catalog", "List the models podlab knows by name, or show one.", "model.catalog",
         operands=(Operand("id", "a model's name", "?", values="models"),), example="%model catalog tiny",
     ),
     Verb(
-        "model", "start", "Start a model on a pod and wait until it answers.", start,
+        "model", "start", "Start a model on a pod and wait until it answers.", "model.start",
         detail="A .gguf file and hf:OWNER/REPO/FILE.gguf work as MODEL too. Starting what runs already shows it.",
         operands=(Operand("model", "a model's name", values="models"),),
         options=(
@@ -176,15 +30,15 @@ VERBS = (
         example="%model start tiny --name helper -- --threads 2", on_pod=True, changes=True,
     ),
     Verb(
-        "model", "list", "List the endpoints of all pods, each with a state that was checked just now.", list_endpoints,
+        "model", "list", "List the endpoints of all pods, each with a state that was checked just now.", "model.list_endpoints",
         options=(Option("--all", "also those that were stopped", kind=bool),), example="%model list", on_pod=True,
     ),
     Verb(
-        "model", "show", "Show an endpoint: its state and why, its process, its command.", show,
+        "model", "show", "Show an endpoint: its state and why, its process, its command.", "model.show",
         operands=(NAME,), example="%model show tiny", on_pod=True,
     ),
     Verb(
-        "model", "logs", "Show the end of an endpoint's log.", logs,
+        "model", "logs", "Show the end of an endpoint's log.", "model.logs",
         operands=(NAME,),
         options=(
             Option("--lines", "how many lines", kind=int, metavar="N", default=50, short="-n"),
@@ -194,17 +48,17 @@ VERBS = (
         example="%model logs tiny -n 20", on_pod=True,
     ),
     Verb(
-        "model", "stop", "Stop an endpoint, and see that none of its processes is left.", stop,
+        "model", "stop", "Stop an endpoint, and see that none of its processes is left.", "model.stop",
         operands=(Operand("name", "the endpoint's name", "?", values="endpoints"),),
         options=(Option("--all", "every endpoint of every pod (or of --on POD)", kind=bool),),
         example="%model stop tiny", on_pod=True, changes=True,
     ),
     Verb(
-        "model", "restart", "Stop an endpoint and start it again as it was.", restart,
+        "model", "restart", "Stop an endpoint and start it again as it was.", "model.restart",
         operands=(NAME,), example="%model restart tiny", on_pod=True, changes=True,
     ),
     Verb(
-        "model", "url", "Show how a program reaches an endpoint: base URL, key, exports, a snippet.", url,
+        "model", "url", "Show how a program reaches an endpoint: base URL, key, exports, a snippet.", "model.url",
         detail="The address keeps working after this command has ended. The key shows only with --show-key.",
         operands=(NAME,), options=(Option("--show-key", "print the key, and nothing else", kind=bool),),
         example="%model url tiny", on_pod=True,

@@ -187,7 +187,13 @@ class SecretList:
 
 
 def document(value: Any) -> Any:
-    """A value as what `json.dumps` takes: dataclasses become objects, enums their value, unknown objects their str."""
+    """A value as what `json.dumps` takes: dataclasses become objects, enums their value, unknown objects their str.
+
+    A pod's status is one flat object: its name, state and last_seen stand side by side.
+    """
+    if isinstance(value, PodStatus):
+        fields = {field.name: document(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {**fields.pop("pod"), **fields}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: document(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Enum):

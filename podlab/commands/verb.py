@@ -42,18 +42,15 @@ class Option:
 
 @dataclass(frozen=True)
 class Verb:
-    """One thing podlab can do.
-
-    `handler(workspace, args)` is a generator of events that returns an Outcome; `args` has one attribute per operand
-    and option (dashes become underscores), `rest` (the words after `--`), and `cell` (the cell's body, or None).
-    """
+    """One thing podlab can do."""
 
     group: str
     """"pod", "model", "chat", "config", "secret", "tunnel"; "" for a verb that stands alone (`podlab logs`)."""
     name: str
     """The verb's name; "" for what a group does when no verb is given (`%chat`, `podlab chat`)."""
     summary: str
-    handler: Callable[[Workspace, Namespace], Work[Outcome]]
+    does: str
+    """Its handler, as module.function below commands/handlers. By name, so that --help need not load what it does."""
     operands: tuple[Operand, ...] = ()
     options: tuple[Option, ...] = ()
     example: str = ""
@@ -67,6 +64,20 @@ class Verb:
     """What the words after `--` are, for help; "" when there are none."""
     cell: Literal["no", "may", "must"] = "no"
     """Whether it has a cell form (`%%pod run`)."""
+
+    def handler(self, workspace: Workspace, args: Namespace) -> Work[Outcome]:
+        """Begin to carry it out: a generator of events that returns an Outcome.
+
+        `args` has one attribute per operand and option (dashes become underscores), `rest` (the words after `--`),
+        and `cell` (the cell's body, or None).
+        """
+        from importlib import import_module
+
+        module, _, function = self.does.partition(".")
+        begin: Callable[[Workspace, Namespace], Work[Outcome]] = getattr(
+            import_module(f"podlab.commands.handlers.{module}"), function
+        )
+        return begin(workspace, args)
 
     @property
     def words(self) -> str:

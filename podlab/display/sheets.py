@@ -12,8 +12,6 @@ from podlab.commands.results import (
     EndpointDetail,
     EndpointList,
     JobList,
-    JobRow,
-    LogLines,
     ModelList,
     ModelRow,
     Plan,
@@ -26,13 +24,12 @@ from podlab.commands.results import (
     SettingRow,
     Transfer,
     TunnelList,
-    TunnelRow,
     UrlDetail,
     document,
 )
 from podlab.display.layout import Block, Cell, Facts, Line, Prose, Steps, Verbatim
 from podlab.display.tables import age_cell, bytes_cell, endpoint_state_cell, pod_state_cell, table_of, text_cell
-from podlab.types import Endpoint, PodState, PodStatus
+from podlab.types import Endpoint, Interactive, JobRow, LogLines, PodState, PodStatus, TunnelRow
 from podlab.units import bytes_text, duration_text, rate_text
 
 _EMPTY: dict[type, tuple[str, type, str]] = {
@@ -167,6 +164,10 @@ def _job(value: JobRow, now: float) -> tuple[Block, ...]:
     return (table_of((value,), JobRow, now=now),)
 
 
+def _interactive(value: Interactive, now: float) -> tuple[Block, ...]:
+    return (Line(Cell("This needs a terminal. Open one and write there:")), Verbatim(value.how))
+
+
 def _transfer(value: Transfer, now: float) -> tuple[Block, ...]:
     count = len(value.files)
     what = f"{count} file{'' if count == 1 else 's'}, {bytes_text(value.total_bytes)}, verified by SHA-256"
@@ -217,6 +218,7 @@ _DRAWN: dict[type, Callable[[Any, float], tuple[Block, ...]]] = {
     LogLines: _log,
     JobRow: _job,
     Transfer: _transfer,
+    Interactive: _interactive,
     Reply: _reply,
     ConversationDetail: _conversation,
 }

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from podlab.commands.results import JobRow, ModelRow, SecretRow, SettingRow, TunnelRow
+from podlab.commands.results import ModelRow, SecretRow, SettingRow
 from podlab.display.layout import Cell, Head, Table, Tone
-from podlab.types import Endpoint, EndpointState, PodState, PodStatus
+from podlab.types import Endpoint, EndpointState, JobRow, PodState, PodStatus, TunnelRow
 from podlab.units import age_text, bytes_text
 
 _POD_TONES: dict[PodState, Tone] = {
@@ -90,6 +90,10 @@ def _attribute(name: str) -> Callable[[Any, float], Cell]:
     return lambda row, now: text_cell(getattr(row, name))
 
 
+def _setting(value: Any) -> Cell:
+    return Cell("on" if value else "off") if isinstance(value, bool) else text_cell(value)
+
+
 def _parameters(model: ModelRow) -> Cell:
     count = model.parameters
     if count is None:
@@ -145,7 +149,7 @@ COLUMNS: dict[type, tuple[Column, ...]] = {
     ),
     SettingRow: (
         Column("setting", _attribute("name")),
-        Column("value", _attribute("value")),
+        Column("value", lambda row, now: _setting(row.value)),
         Column("from", _attribute("source")),
         Column("meaning", _attribute("help")),
     ),

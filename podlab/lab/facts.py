@@ -160,7 +160,10 @@ class StopStage:
 
 @dataclass(frozen=True)
 class Stopped:
-    """No process of it is left: looked for by session, group, parent and mark. `killed`: TERM was not enough for these."""
+    """No process of it is left: looked for by session, group, parent and mark.
+
+    `killed` are those TERM was not enough for.
+    """
 
     facts: Facts
     was_running: bool
@@ -302,7 +305,7 @@ def facts_from(value: object) -> Facts:
     elif said == "job":
         kind = "job"
     else:
-        raise SupervisorError(f"The pod's side speaks of a {said[:40]!r}, which is neither an endpoint nor a job.")
+        raise SupervisorError(f"The pod's side speaks of a {said[:40]!r}, neither an endpoint nor a job.")
     sizes = Wire(wire.mapping("log_bytes"), "log_bytes")
     return Facts(
         id=wire.text("id", 64), name=wire.text("name", 64), kind=kind, now=wire.number("now"),

@@ -7,11 +7,12 @@ import secrets as random
 import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 from podlab import secrets
 from podlab.catalog import catalog
+from podlab.catalog.catalog import SendFile
 from podlab.catalog.sources import HubSource, PodSource
 from podlab.engines import engine_named
 from podlab.engines.base import Backend, Cause, Engine, ServeSpec
@@ -79,9 +80,9 @@ def start(workspace: Workspace, pod: Pod, wish: Wish, *, host_key: str | None = 
         return running
     engine = engine_named(entry.engine)
     machine = _machine(pod, facts)
-    spec = _spec(wish, name, entry)
+    spec = _spec(pod, facts, wish, name, entry)
     engine.check(spec, machine)
-    spec = yield from _bring_model(workspace, pod, facts, entry, spec)
+    yield from _send_model(workspace, pod, entry, spec)
     endpoint_id = uuid.uuid4().hex
     side = workspace.side(pod)
     key = f"sk-podlab-{random.token_urlsafe(24)}"
@@ -150,17 +151,12 @@ def _running(workspace: Workspace, pod: Pod, name: str, model: str) -> Work[Endp
             yield Notice(f"{name} runs already on {pod.name}; nothing was started.")
             return endpoint
         side, engine = workspace.side(pod), engine_named(endpoint.engine)
-        if not result_of_status(side, endpoint.id).ended:
+        (facts,) = side.status([endpoint.id])
+        if not facts.ended:
             yield Notice(f"{name} is being started already on {pod.name}; waiting for it.")
             last = yield from _until_ready(workspace, pod, endpoint.id, engine, {}, port_fixed=True)
             return endpoints.endpoint_of(workspace, pod, last)
     return None
-
-
-def result_of_status(side: PodSide, endpoint_id: str) -> Facts:
-    """One endpoint's facts, checked now."""
-    (facts,) = side.status([endpoint_id])
-    return facts
 
 
 def _machine(pod: Pod, facts: PodFacts) -> EngineFacts:
@@ -169,32 +165,29 @@ def _machine(pod: Pod, facts: PodFacts) -> EngineFacts:
     return EngineFacts(facts.os, facts.arch, (major, minor), sys.executable if local else "python3", local)
 
 
-def _spec(wish: Wish, name: str, entry: catalog.ModelEntry) -> ServeSpec:
-    return ServeSpec(
-        served_name=name, context=wish.context or entry.context, slots=wish.slots, gpu_layers=wish.gpu_layers,
-        backend=cast("Backend | None", wish.backend), extra=wish.extra,
-        hub_token=secrets.find("HF_TOKEN") is not None,
-    )  # fmt: skip
-
-
-def _bring_model(
-    workspace: Workspace, pod: Pod, facts: PodFacts, entry: catalog.ModelEntry, spec: ServeSpec
-) -> Work[ServeSpec]:
-    """The spec with the place of the model's file, after it was sent if it has to be."""
-    from dataclasses import replace
-
+def _spec(pod: Pod, facts: PodFacts, wish: Wish, name: str, entry: catalog.ModelEntry) -> ServeSpec:
+    """What is to be served, with the place where the model's file is or will be on the pod."""
     source = catalog.resolve(entry)
     models_dir = pod.models_path or "{home}/models"
-    spec = replace(spec, models_dir=models_dir)
+    spec = ServeSpec(
+        served_name=name, context=wish.context or entry.context, slots=wish.slots, gpu_layers=wish.gpu_layers,
+        backend=cast("Backend | None", wish.backend), extra=wish.extra, models_dir=models_dir,
+        hub_token=secrets.find("HF_TOKEN") is not None,
+    )  # fmt: skip
     if isinstance(source, HubSource):
         return replace(spec, hub=source)
-    if isinstance(source, PodSource):
-        return replace(spec, model_path=source.path)
-    if pod.provider == "local":
+    if isinstance(source, PodSource) or pod.provider == "local":
         return replace(spec, model_path=str(source.path))
-    target = f"{models_dir.replace('{home}', facts.home)}/{source.path.name}"
-    yield from files.send_file(workspace, pod, source.path, target, what=f"Sending {entry.id} to {pod.name}")
-    return replace(spec, model_path=target)
+    return replace(spec, model_path=f"{models_dir.replace('{home}', facts.home)}/{source.path.name}")
+
+
+def _send_model(workspace: Workspace, pod: Pod, entry: catalog.ModelEntry, spec: ServeSpec) -> Work[None]:
+    """Send the model's file to where the engine will look for it, if it is here and has to be there."""
+    source = catalog.resolve(entry)
+    if isinstance(source, SendFile) and pod.provider != "local":
+        assert spec.model_path is not None
+        what = f"Sending {entry.id} to {pod.name}"
+        yield from files.send_file(workspace, pod, source.path, spec.model_path, what=what)
 
 
 def _step_secrets(steps: Sequence[Step]) -> dict[str, dict[str, str]]:

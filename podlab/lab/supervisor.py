@@ -74,9 +74,26 @@ FIND_PYTHON = (
 )
 
 
+CHANGING = frozenset({"start", "stop", "restart", "remove"})
+
+
 @cache
+def program(main: str, *rooms: str) -> str:
+    """One Python text that needs nothing but itself: the files `rooms` of podlab/remote as modules, then `main`."""
+    lines = [
+        "import sys",
+        "def room(name, text):",
+        "    sys.modules[name] = module = type(sys)(name)",
+        "    exec(compile(text, name, 'exec'), module.__dict__)",
+    ]
+    lines += [f"room('podlab.remote.{name}', {_remote_source(name)!r})" for name in rooms]
+    lines.append(f"exec(compile({_remote_source(main)!r}, 'podlab.remote.{main}', 'exec'))")
+    return "\n".join(lines) + "\n"
+
+
 def _remote_source(name: str) -> str:
-    return resources.files("podlab.remote").joinpath(name).read_text(encoding="utf-8")
+    # Read, never imported: what runs on the pod must not come to depend on what runs here.
+    return resources.files("podlab.remote").joinpath(f"{name}.py").read_text(encoding="utf-8")
 
 
 def result_of(work: Generator[object, None, T]) -> T:
@@ -149,7 +166,7 @@ class PodSide:
             "secrets": {step: dict(values) for step, values in (secrets or {}).items()},
             "health": health and {"path": health.path, "models_path": health.models_path,
                                   "served_name": health.served_name},
-            "monitor": _remote_source("monitor.py"),
+            "monitor": program("monitor", "machine"),
         }  # fmt: skip
         return _started_from(self._ask("start", body))
 
@@ -282,7 +299,7 @@ class PodSide:
         body = {
             "id": id, "generation": generation, "grace_s": grace_s, "same_port": same_port,
             "secrets": {step: dict(values) for step, values in (secrets or {}).items()},
-            "monitor": _remote_source("monitor.py"),
+            "monitor": program("monitor", "machine"),
         }  # fmt: skip
         with self._talk("restart", body) as talk:
             for answer in talk:
@@ -298,7 +315,8 @@ class PodSide:
 
     def _talk(self, op: str, body: Mapping[str, object] | None = None) -> Talk:
         request = {"v": PROTOCOL, "op": op, "home": self._home, **(body or {})}
-        source = _remote_source("supervisor.py").encode()
+        rooms = ("machine", "records", "changes") if op in CHANGING else ("machine", "records")
+        source = program("supervisor", *rooms).encode()
         words = [BOOT, str(len(source))]
         if self._python:
             argv = [self._python, "-I", "-S", "-u", "-c", *words]

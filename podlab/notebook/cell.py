@@ -8,7 +8,7 @@ from typing import Any
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import publish_display_data
 
-from podlab.commands.results import JobRow, LogLines, Reply
+from podlab.commands.results import Reply
 from podlab.display import sanitize
 from podlab.display.html import html, line_html, notice_html, prose_html, stage_html
 from podlab.display.progress import stage_text
@@ -16,6 +16,8 @@ from podlab.display.text import text
 from podlab.events import Answer, Ask, Chunk, Notice, Stage
 from podlab.notebook.live import Bundle, Live
 from podlab.notebook.streams import Streams
+from podlab.secrets import redact
+from podlab.types import LogLines
 from podlab.units import duration_text
 
 _STAGES_PER_S = 10
@@ -32,7 +34,7 @@ class CellAudience:
         self._began = self._stage_began = time.monotonic()
         self._stage: Stage | None = None
         self._spent: list[tuple[str, float]] = []
-        self._progress = Live(self._stage_bundle, per_second=_STAGES_PER_S, delay_s=_STAGE_DELAY_S, pulse_s=1.0)
+        self._progress = self._new_progress()
         self._answer: list[str] = []
         self._reasoning: list[str] = []
         self._said = Live(self._answer_bundle, per_second=_ANSWERS_PER_S)
@@ -50,8 +52,12 @@ class CellAudience:
 
     def chunk(self, chunk: Chunk) -> None:
         """A command's output goes to the cell's streams; an answer grows in its own place."""
+        self._end_stage()
+        if not self._progress.visible:  # what is shown already says that it goes on
+            self._progress.end()
+            self._progress = self._new_progress()
         if chunk.stream in ("stdout", "stderr"):
-            self.streams.write(chunk.text, chunk.stream)  # type: ignore[arg-type]  # mypy does not narrow by `in`
+            self.streams.write(chunk.text, chunk.stream)
             return
         self.streams.flush()
         (self._answer if chunk.stream == "answer" else self._reasoning).append(chunk.text)
@@ -60,6 +66,7 @@ class CellAudience:
     def notice(self, notice: Notice) -> None:
         """A sentence of its own."""
         self.streams.flush()
+        notice = Notice(redact(notice.text), notice.level)
         mark = "Warning: " if notice.level == "warning" else ""
         _publish({"text/html": notice_html(notice), "text/plain": mark + sanitize.line(notice.text)})
 
@@ -75,7 +82,7 @@ class CellAudience:
         """Whether what the cell shows already says all that `value` would."""
         if isinstance(value, Reply):
             return self._said.visible
-        return isinstance(value, (JobRow, LogLines)) and self.streams.used
+        return isinstance(value, LogLines) and self.streams.used
 
     def close(self, value: Any = None, problem: str = "") -> None:
         """End every output: exact when there is a value; with `problem`, what had come stays, and why it ended."""
@@ -90,10 +97,15 @@ class CellAudience:
     def _end_stage(self) -> None:
         if self._stage is not None:
             self._spent.append((sanitize.line(self._stage.text).rstrip("."), time.monotonic() - self._stage_began))
+            self._stage = None
+
+    def _new_progress(self) -> Live:
+        return Live(self._stage_bundle, per_second=_STAGES_PER_S, delay_s=_STAGE_DELAY_S, pulse_s=1.0)
 
     def _stage_bundle(self) -> Bundle:
         stage, elapsed_s = self._stage, time.monotonic() - self._stage_began
-        assert stage is not None
+        if stage is None:
+            return self._last_stage_bundle("")
         return {"text/html": stage_html(stage, elapsed_s), "text/plain": stage_text(stage, elapsed_s)}
 
     def _last_stage_bundle(self, problem: str) -> Bundle:
@@ -109,39 +121,6 @@ class CellAudience:
         return {"text/html": shown, "text/plain": sanitize.block(answer)}
 
 
-class QuietAudience:
-    """For `;` and --json: shows nothing, still passes on warnings and still asks."""
-
-    def __init__(self, audience: CellAudience) -> None:
-        self._audience = audience
-        self.streams = Streams(mute=True)
-
-    def stage(self, stage: Stage) -> None:
-        """Not shown."""
-
-    def chunk(self, chunk: Chunk) -> None:
-        """Not shown, but its last line explains a failure."""
-        if chunk.stream in ("stdout", "stderr"):
-            self.streams.write(chunk.text, chunk.stream)  # type: ignore[arg-type]  # mypy does not narrow by `in`
-
-    def notice(self, notice: Notice) -> None:
-        """Warnings are shown."""
-        if notice.level == "warning":
-            self._audience.notice(notice)
-
-    def ask(self, ask: Ask) -> Answer:
-        """Asked all the same: being quiet is no consent."""
-        return self._audience.ask(ask)
-
-    def shows(self, value: Any) -> bool:
-        """Nothing is on the screen."""
-        return False
-
-    def close(self, value: Any = None, problem: str = "") -> None:
-        """Note the last line."""
-        self.streams.flush()
-
-
 def asked(ask: Ask) -> Answer:
     """A yes or no typed at a prompt; None when there turned out to be nobody."""
     detail = f"{sanitize.block(ask.detail)}\n" if ask.detail else ""
@@ -153,4 +132,4 @@ def asked(ask: Ask) -> Answer:
 
 
 def _publish(bundle: Bundle) -> None:
-    publish_display_data(bundle)
+    publish_display_data(bundle)  # type: ignore[no-untyped-call]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.completer import CompletionContext, SimpleCompletion
 
-from podlab.commands.table import VERBS
+from podlab.commands import table
 from podlab.commands.verb import Option, Verb, options_of
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def _located(context: CompletionContext) -> _Here | None:
 def _verb(words: list[str]) -> tuple[Verb | None, int]:
     """The longest verb the words begin with, and how many words it has."""
     best: tuple[Verb | None, int] = (None, 0)
-    for verb in VERBS:
+    for verb in table.VERBS:
         path = verb.words.split()
         if words[: len(path)] == path and len(path) > best[1]:
             best = verb, len(path)
@@ -120,7 +120,7 @@ def _verb(words: list[str]) -> tuple[Verb | None, int]:
 def _next_words(words: list[str]) -> Iterator[Candidate]:
     """Words that lead on to a verb."""
     seen = set()
-    for verb in VERBS:
+    for verb in table.VERBS:
         path = verb.words.split()
         if len(path) > len(words) and path[: len(words)] == words and path[len(words)] not in seen:
             seen.add(path[len(words)])
@@ -156,7 +156,7 @@ def _values(session: Session, values: Any, typed: str) -> Iterator[Candidate]:
     elif values is not None:
         try:
             names = session.workspace.known(values)
-        except Exception:  # a damaged config.toml is reported by the next verb; a keystroke is no place for it
+        except Exception:  # noqa: BLE001  # a damaged file is reported by the next verb, not at a keystroke
             names = []
         for name in names:
             yield Candidate(name, _KINDS[values])

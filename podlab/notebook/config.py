@@ -33,8 +33,9 @@ class Podlab(Configurable):
     ).tag(config=True)  # fmt: skip
     max_tokens = Int(None, min=1, allow_none=True, help=f"The longest answer, in tokens. {_UNSET}").tag(config=True)
     deadline_s = Float(
-        None, min=0.0, allow_none=True, help=f"Seconds a pod may take to answer before it shows as unreachable. {_UNSET}"
-    ).tag(config=True)
+        None, min=0.0, allow_none=True,
+        help=f"Seconds a pod may take to answer before it is shown as unreachable. {_UNSET}",
+    ).tag(config=True)  # fmt: skip
     start_deadline_s = Float(
         None, min=0.0, allow_none=True, help=f"Seconds a model may take to get ready. {_UNSET}"
     ).tag(config=True)

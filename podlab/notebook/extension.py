@@ -46,12 +46,13 @@ def load(shell: InteractiveShell) -> None:
     if shell in _loaded:
         return
     session = Session(shell)
+    register: Any = shell.register_magic_function
     for magic in MAGICS:
         for kind in ("line", "cell"):
-            shell.register_magic_function(_function(session, magic), kind, magic.name)
+            register(_function(session, magic), kind, magic.name)
     matcher = _matcher(session)
     shell.Completer.custom_matchers.append(matcher)
-    shell.configurables.append(session.config)
+    _configurables(shell).append(session.config)
     _loaded[shell] = _Loaded(session, matcher)
 
 
@@ -66,7 +67,7 @@ def unload(shell: InteractiveShell) -> None:
         if hasattr(shell.magics_manager.user_magics, magic.name):
             delattr(shell.magics_manager.user_magics, magic.name)
     shell.Completer.custom_matchers.remove(loaded.matcher)
-    shell.configurables.remove(loaded.session.config)
+    _configurables(shell).remove(loaded.session.config)
     loaded.session.close()
 
 
@@ -93,10 +94,15 @@ def _function(session: Session, magic: Magic) -> Callable[..., Any]:
 def _matcher(session: Session) -> Callable[[Any], Any]:
     from IPython.core.completer import context_matcher
 
-    @context_matcher(identifier="podlab", priority=100)
     def podlab_matcher(context: Any) -> Any:
         from podlab.notebook import completion
 
         return completion.match(session, context)
 
-    return podlab_matcher
+    marked: Callable[[Any], Any] = context_matcher(identifier="podlab", priority=100)(podlab_matcher)
+    return marked
+
+
+def _configurables(shell: InteractiveShell) -> list[Any]:
+    """What `%config` lists."""
+    return shell.configurables

@@ -89,7 +89,7 @@ class Live:
                 return
             self._shown = bundle
             if self._handle is None:
-                self._handle = DisplayHandle()
-                self._handle.display(bundle, raw=True)
+                self._handle = DisplayHandle()  # type: ignore[no-untyped-call]
+                self._handle.display(bundle, raw=True)  # type: ignore[no-untyped-call]
             else:
-                self._handle.update(bundle, raw=True)
+                self._handle.update(bundle, raw=True)  # type: ignore[no-untyped-call]

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Any
 
 from podlab import errors
 from podlab.commands import table
 from podlab.commands.drive import drive
 from podlab.commands.parsing import Call, called, parse
-from podlab.commands.results import JobRow, Outcome
-from podlab.commands.verb import Verb
+from podlab.commands.results import Outcome
 from podlab.display.sanitize import line as clean_line
 from podlab.errors import BadArgument, CommandFailed, PodlabError
+from podlab.logs import start_logging
 from podlab.notebook import words
-from podlab.notebook.cell import CellAudience, QuietAudience
+from podlab.notebook.cell import CellAudience
+from podlab.notebook.quiet import QuietAudience
 from podlab.notebook.session import Session
 from podlab.notebook.terminal import TerminalAudience
 from podlab.notebook.values import HelpText, JsonDocument, wrapped
-
-_ON_A_TERMINAL = frozenset({"pod shell", "config edit"})
-"""Verbs that take over a terminal: a cell has none to give."""
+from podlab.secrets import redact
+from podlab.types import JobRow
 
 
 class Interrupted(KeyboardInterrupt):
@@ -34,7 +33,8 @@ def run(session: Session, group: str, line: str, cell: str | None = None) -> Any
     """Carry out one magic of `group` ("" for `%podlab`, which takes every command). Returns its value, None if `;`."""
     try:
         line, silent = words.silenced(line)
-        given = [words.expand(word, session.shell.user_ns) for word in words.split(line)]
+        split = words.split_prose if group == "chat" and cell is None else words.split
+        given = [words.expand(word, session.shell.user_ns) for word in split(line)]
         call = help_or_call([group, *given] if group else given, cell)
         if isinstance(call, HelpText):
             return call
@@ -63,10 +63,11 @@ def help_or_call(given: list[str], cell: str | None) -> Call | HelpText:
 
 def _perform(session: Session, call: Call, *, silent: bool) -> Any:
     verb, args = call.verb, call.args
-    if verb.words in _ON_A_TERMINAL:
-        raise BadArgument(f"{verb.words} needs a terminal.", hint=f"Open one and write there: podlab {verb.words}")
+    start_logging(verbose=args.verbose)
     workspace = session.workspace
     errors.show_tracebacks(bool(workspace.value("tracebacks")) or args.verbose)
+    if verb.words == "chat":
+        _speaks_to_nobody(session, call)
     audience = _audience(session, quiet=silent or args.json)
     problem = "failed"
     outcome: Outcome | None = None
@@ -78,14 +79,26 @@ def _perform(session: Session, call: Call, *, silent: bool) -> Any:
     finally:
         audience.close(outcome.value, "") if outcome is not None else audience.close(None, problem)
     if outcome.exit_code:
-        raise _ended_badly(verb, outcome, audience.streams.last_line)
+        raise _ended_badly(call, outcome, audience.streams.last_line)
     if args.json:
         return JsonDocument(outcome.value)
     value = wrapped(outcome.value)
-    if audience.shows(outcome.value):
+    if _watched(call, outcome.value) or audience.shows(outcome.value):
         count = session.shell.execution_count
         value._on_screen = lambda: session.shell.execution_count == count
     return value
+
+
+def _speaks_to_nobody(session: Session, call: Call) -> None:
+    """`%chat Say hello`: a first word that is no endpoint's name belongs to what is said, as in a terminal."""
+    args = call.args
+    if args.name is not None and args.cell is None and args.name not in session.workspace.known("endpoints"):
+        args.prompt, args.name = [args.name, *args.prompt], None
+
+
+def _watched(call: Call, value: Any) -> bool:
+    """Whether a command's output was the result, and the row about its job would say nothing new."""
+    return isinstance(value, JobRow) and call.verb.name in ("run", "attach") and not getattr(call.args, "detach", False)
 
 
 def _audience(session: Session, *, quiet: bool) -> CellAudience | TerminalAudience | QuietAudience:
@@ -97,22 +110,20 @@ def _audience(session: Session, *, quiet: bool) -> CellAudience | TerminalAudien
     return QuietAudience(audience) if quiet else audience
 
 
-def _ended_badly(verb: Verb, outcome: Outcome, last_line: str) -> PodlabError:
+def _ended_badly(call: Call, outcome: Outcome, last_line: str) -> PodlabError:
     """A verb that ended with another exit code than 0 makes its cell fail, as it makes a shell script fail."""
     value = outcome.value
     if isinstance(value, JobRow):
-        try:
-            argv = tuple(shlex.split(value.command)) or (value.command,)
-        except ValueError:
-            argv = (value.command,)
-        return CommandFailed(value.pod, argv, outcome.exit_code, stderr=last_line.encode(errors="replace"))
-    return PodlabError(f"{verb.words} ended with status {outcome.exit_code}.")
+        script = getattr(call.args, "cell", None) is not None
+        named = "The script" if script else (value.command.split() or ["The command"])[0]
+        return CommandFailed(value.pod, (named,), outcome.exit_code, stderr=last_line.encode(errors="replace"))
+    return PodlabError(f"{call.verb.words} ended with status {outcome.exit_code}.")
 
 
 def _harmless(error: PodlabError) -> PodlabError:
-    """The error with every text in it on one line and without escapes: pods and servers write parts of them."""
-    error.message, error.hint = clean_line(error.message), clean_line(error.hint)
+    """The error with every text in it on one line, without escapes or secrets: pods and servers write parts of them."""
+    error.message, error.hint = clean_line(redact(error.message)), clean_line(redact(error.hint))
     error.args = (error.message, *error.args[1:])
     if isinstance(error, errors.EngineCrashed):
-        error.log = tuple(clean_line(entry) for entry in error.log)
+        error.log = tuple(clean_line(redact(entry)) for entry in error.log)
     return error

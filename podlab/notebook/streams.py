@@ -12,7 +12,10 @@ _LONGEST_LINE = 16_384
 
 
 class Streams:
-    """Keeps the lines of both streams whole, takes out what could steer a terminal, and remembers the last line. `mute` writes nothing."""
+    """Keeps the lines of both streams whole, takes out what could steer a terminal, and remembers the last line.
+
+    `mute` writes nothing.
+    """
 
     def __init__(self, *, mute: bool = False) -> None:
         self._mute = mute

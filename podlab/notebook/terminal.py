@@ -6,12 +6,14 @@ import sys
 import time
 from typing import Any
 
-from podlab.commands.results import JobRow, LogLines, Reply
+from podlab.commands.results import Reply
 from podlab.display import sanitize
 from podlab.display.progress import stage_text
 from podlab.events import Answer, Ask, Chunk, Notice, Stage
 from podlab.notebook.cell import asked
 from podlab.notebook.streams import Streams
+from podlab.secrets import redact
+from podlab.types import LogLines
 
 
 class TerminalAudience:
@@ -42,7 +44,7 @@ class TerminalAudience:
     def notice(self, notice: Notice) -> None:
         """A line on stderr."""
         mark = "Warning: " if notice.level == "warning" else ""
-        sys.stderr.write(f"{mark}{sanitize.line(notice.text)}\n")
+        sys.stderr.write(f"{mark}{sanitize.line(redact(notice.text))}\n")
 
     def ask(self, ask: Ask) -> Answer:
         """Asked where a person sits at the terminal."""
@@ -51,7 +53,9 @@ class TerminalAudience:
 
     def shows(self, value: Any) -> bool:
         """Whether what was written already says all that `value` would."""
-        return self._answered if isinstance(value, Reply) else isinstance(value, (JobRow, LogLines)) and self.streams.used
+        if isinstance(value, Reply):
+            return self._answered
+        return isinstance(value, LogLines) and self.streams.used
 
     def close(self, value: Any = None, problem: str = "") -> None:
         """End the last line."""

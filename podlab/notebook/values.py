@@ -14,7 +14,7 @@ from podlab.display.text import text
 from podlab.errors import PodlabError
 
 if TYPE_CHECKING:
-    import pandas
+    import pandas  # type: ignore[import-untyped, unused-ignore]
 
 
 class Value:
@@ -35,7 +35,8 @@ class Value:
         try:
             return getattr(self._value, name)
         except AttributeError:
-            raise AttributeError(f"{type(self._value).__name__} has no {name!r}; it has {', '.join(self._names())}") from None
+            known = ", ".join(self._names())
+            raise AttributeError(f"{type(self._value).__name__} has no {name!r}; it has {known}") from None
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *self._names()})

@@ -15,6 +15,7 @@ from typing import Any
 from podlab.errors import BadArgument
 
 _NAMED = re.compile(r"(?<!\{)\{([A-Za-z_][A-Za-z0-9_]*)\}(?!\})")
+_PROSE = re.compile(r"""(?:--[\w-]+=)?(?:"[^"]*"|'[^']*')(?=\s|$)|\S+""")
 
 
 def split(line: str) -> list[str]:
@@ -25,6 +26,24 @@ def split(line: str) -> list[str]:
         raise BadArgument(
             f"The line cannot be split into words: {str(error).lower()}.", hint="Close the quote, or put \\ before it."
         ) from error
+
+
+def split_prose(line: str) -> list[str]:
+    """The words of a line that is mostly something said: a quote inside a word is an apostrophe.
+
+    Only a quoted value of an option, and a prompt that is quoted as a whole, lose their quotes.
+    """
+    found = [word[0] for word in _PROSE.finditer(line)]
+    plain: list[str] = []
+    for index, word in enumerate(found):
+        name, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        follows_option = index > 0 and found[index - 1].startswith("--") and "=" not in found[index - 1]
+        if value[:1] in ("'", '"') and value[-1:] == value[:1] and len(value) > 1:
+            whole_prompt = index == len(found) - 1 and index <= 1
+            if equals or follows_option or whole_prompt:
+                value = value[1:-1]
+        plain.append(name + equals + value)
+    return plain
 
 
 def expand(word: str, variables: Mapping[str, Any]) -> str:

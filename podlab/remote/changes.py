@@ -188,7 +188,8 @@ def never_ran(folder: Folder, table: Table) -> bool:
 
 def sorted_out(home: str, kind: str, table: Table) -> tuple[list[Folder], list[Folder]]:
     """(those that run or may, those that have ended) of a kind, newest first; damaged ones are neither."""
-    living, ended = [], []
+    living: list[Folder] = []
+    ended: list[Folder] = []
     for folder in folders(home, kind):
         if not folder.damaged:
             facts = base_facts(folder, table, 0)
@@ -269,11 +270,148 @@ def launch(home: str, folder: Folder, run: Json, request: Json, beat: Callable[[
             env={name: value for name, value in serve_env.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")},
         )  # fmt: skip
     os.close(tell)
+    assert monitor.stdin is not None
     try:
-        monitor.communicate(json.dumps(given).encode()) if False else send(monitor, given)
+        with monitor.stdin as pipe:
+            pipe.write(json.dumps(given).encode())
     except BrokenPipeError:
         pass  # it ended at once; monitor.log has why, and the facts say that it is gone
     deadline = time.monotonic() + 20.0
     while not select.select([told], [], [], 0.5)[0] and time.monotonic() < deadline:
         beat()
     os.close(told)
+
+
+# ------------------------------------------------------------------------------------------------ stopping
+
+
+class Ending:
+    """Ends everything of one id: TERM to all of it, KILL after the grace, then proof that nothing is left."""
+
+    def __init__(self, home: str, id: str, folder: Folder | None, emit: Callable[..., None]) -> None:
+        self.home, self.id, self.folder, self.emit = home, id, folder, emit
+        self.seen: dict[int, str] = {}  # pid -> start time of all that was ever found: some may drop their session
+        self.termed: set[int] = set()
+        self.killed: set[int] = set()
+        self.main_alive = self.monitor_alive = False
+
+    def look(self) -> set[int]:
+        """Pids that are left now, the monitor not counted."""
+        table = Table(self.home)
+        run = self.folder.run if self.folder and self.folder.of_this_boot() else {}
+        monitor = run.get("monitor", {})
+        self.main_alive = table.is_same(run.get("pid"), run.get("start"))
+        self.monitor_alive = table.is_same(monitor.get("pid"), monitor.get("start"))
+        left = table.of(self.id, run["pid"] if self.main_alive else None)
+        left |= {pid for pid, start in self.seen.items() if table.is_same(pid, start)}
+        self.seen.update((pid, table.rows[pid].start) for pid in left)
+        return left
+
+    def signal(self, pids: set[int], number: int) -> None:
+        for pid in pids:
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                pass  # it ended in between, which is what we want
+
+    def carry_out(self, grace_s: float, beat: Callable[[], None]) -> None:
+        """Returns once nothing is left. Raises Fault when something survives KILL."""
+        began = main_gone = all_gone = time.monotonic()
+        said = ""
+        pause_s = 0.01
+        while (left := self.look()) or self.monitor_alive:
+            now = time.monotonic()
+            main_gone = now if self.main_alive else main_gone
+            all_gone = now if left else all_gone
+            if fresh := left - self.termed:
+                self.emit(stage="term", pids=sorted(fresh))
+                self.signal(fresh, signal.SIGTERM)
+                self.termed |= fresh
+            elif now - began >= grace_s or (left and not self.main_alive and now - main_gone >= STRAY_GRACE_S):
+                if fresh := left - self.killed:
+                    self.emit(stage="kill", pids=sorted(fresh))
+                self.signal(left, signal.SIGKILL)
+                self.killed |= left
+            elif said != "waiting" and left:
+                said = "waiting"
+                self.emit(stage=said, pids=sorted(left))
+            if not left and now - all_gone >= MONITOR_GRACE_S and self.folder:
+                self.signal({self.folder.run["monitor"]["pid"]}, signal.SIGKILL)
+            if now - began > grace_s + KILL_WAIT_S:
+                raise Fault("still_there", f"processes {sorted(left)} of {self.id} survive a KILL")
+            beat()
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 1.5, 0.1)
+            if self.folder:  # the monitor may have gone on to another step just before it read the intent
+                self.folder = Folder(self.home, self.folder.kind, self.id)
+        self.emit(stage="proof", pids=[])
+
+
+def stop_all(
+    home: str, request: Json, emit: Callable[..., None], beat: Callable[[], None], restart: bool = False
+) -> tuple[bool, list[int]]:
+    """(whether anything ran, what had to be killed). Also for what has no record, by its mark."""
+    wanted, grace_s = request["id"], float(request.get("grace_s", 10.0))
+    folder = find_folder(home, wanted)
+    if folder is None and not Table(home).of(wanted):
+        raise Fault("unknown_id", f"there is no endpoint or job {wanted}")
+    if folder is not None and not folder.damaged:
+        with Lock(home, beat):
+            folder = the_folder(home, wanted)
+            runs = folder.alive() or (folder.monitor_alive() and folder.exit is None)
+            if runs:
+                asked = {"v": 1, "generation": folder.generation, "at": time.time(), "restart": restart}
+                write_json(folder.file("stop.json"), asked)
+                emit(stage="intent", pids=[])
+    else:
+        folder, runs = None, False  # an orphan: its processes are found by their mark alone
+    ending = Ending(home, wanted, folder, emit)
+    ending.carry_out(grace_s, beat)
+    if folder is not None and runs and not os.path.exists(folder.file(f"exit.{folder.generation}.json")):
+        gone = {"v": 1, "step": folder.run.get("step") or "", "status": None, "signal": None, "at": time.time()}
+        write_json(folder.file(f"exit.{folder.generation}.json"), gone)  # its monitor, which saw how, is dead
+    return runs or bool(ending.seen), sorted(ending.killed)
+
+
+def restart_once(home: str, request: Json, emit: Callable[..., None], beat: Callable[[], None]) -> bool:
+    """Start the next generation after the one that is named, unless somebody has; says whether somebody had."""
+    replaced = int(request["generation"])
+    if the_folder(home, request["id"]).generation > replaced:
+        return True
+    stop_all(home, request, emit, beat, restart=True)
+    emit(stage="start", pids=[])
+    with Lock(home, beat):
+        folder = the_folder(home, request["id"])
+        if folder.generation > replaced:
+            return True
+        living, _ = sorted_out(home, folder.kind, Table(home))
+        for other in living:
+            if other.spec["name"] == folder.spec["name"]:
+                raise Fault("name_taken", f"an {other.kind} named {folder.spec['name']} runs already")
+        secrets = request.get("secrets") or {}
+        for step in folder.spec["steps"]:
+            missing = set(step["secrets"]) - set(secrets.get(step["name"], ()))
+            need(not missing, f"step {step['name']} needs {', '.join(sorted(missing))} again")
+        port = None
+        if folder.kind == "endpoint":
+            reserved, old, wished = reserved_ports(home), folder.run["port"], folder.spec["port"]
+            keep = request.get("same_port", True) and old not in reserved and port_is_free(old)
+            port = choose_port(old if keep else wished, reserved)
+        launch(home, folder, new_run(folder.generation + 1, port), request, beat)
+    return False
+
+
+def remove_ended(home: str, request: Json, beat: Callable[[], None]) -> None:
+    """Delete the folder of what has ended, or cannot be read and has no process."""
+    import shutil
+
+    with Lock(home, beat):
+        folder = find_folder(home, request["id"])
+        if folder is None:
+            raise Fault("unknown_id", f"there is no endpoint or job {request['id']}")
+        facts = base_facts(folder, Table(home), 0)
+        if facts.get("alive") or facts.get("monitor_alive") or facts["strays"]:
+            raise Fault("alive", f"{folder.kind} {facts['name'] or folder.id} runs")
+        gone = os.path.join(os.path.dirname(folder.path), f".gone-{folder.id}")
+        os.rename(folder.path, gone)  # at once, so that nobody sees half a folder
+        shutil.rmtree(gone)

@@ -21,7 +21,6 @@ from podlab.remote.records import (
     ID,
     STREAMS,
     Folder,
-    base_facts,
     checked,
     find_folder,
     folders,
@@ -130,9 +129,9 @@ def list_endpoints(request: Json) -> None:
     for facts in checked(found, table):
         emit(facts=facts)
     known = {folder.id for folder in found} | {folder.id for folder in folders(home, "job")}
-    for id in sorted(set(table.marks.values()) - known):
-        if ID.fullmatch(id):
-            emit(facts=ownerless_facts(id, table))
+    for mark in sorted(set(table.marks.values()) - known):
+        if ID.fullmatch(mark):
+            emit(facts=ownerless_facts(mark, table))
     emit(done=True)
 
 
@@ -159,10 +158,10 @@ def facts_now(home: str, id: object, lines: int = 60) -> Json:
 def status(request: Json) -> None:
     """Some endpoints or jobs, in the order of their ids."""
     home, ids = home_of(request), list(request["ids"])
-    found = [find_folder(home, id) for id in ids]
+    found = [find_folder(home, each) for each in ids]
     table = Table(home)
     known = {facts["id"]: facts for facts in checked([folder for folder in found if folder is not None], table)}
-    answers = [known.get(id) or ownerless_facts(id, table) for id in ids]
+    answers = [known.get(each) or ownerless_facts(each, table) for each in ids]
     for facts in answers:
         if facts["id"] not in known and not facts["orphan"]:
             raise Fault("unknown_id", f"there is no endpoint or job {facts['id']}")
@@ -178,19 +177,19 @@ def has_ended(facts: Json) -> bool:
 
 def watch(request: Json) -> None:
     """A line whenever facts change, until it is ready, has ended, or time is up."""
-    home, id, until = home_of(request), request["id"], request.get("until", "ready")
+    home, wanted, until = home_of(request), request["id"], request.get("until", "ready")
     deadline = time.monotonic() + float(request["timeout_s"])
     shown = None
     pause_s = 0.1
     while True:
-        facts = facts_now(home, id, 8)
+        facts = facts_now(home, wanted, 8)
         end = "ended" if has_ended(facts) else ""
         if not end and until == "ready" and facts["answers_as_ready"]:
             end = "ready"
         if not end and time.monotonic() >= deadline:
             end = "timeout"
         if end:
-            return emit(facts=facts_now(home, id) if end == "ended" else facts, end=end)
+            return emit(facts=facts_now(home, wanted) if end == "ended" else facts, end=end)
         steady = {key: value for key, value in facts.items() if key != "now"}
         if steady != shown:
             emit(facts=facts)
@@ -210,16 +209,16 @@ def stream_of(request: Json, folder: Folder) -> str:
 
 def follow(request: Json) -> None:
     """The bytes of a stream from a position on, over restarts, until it has ended (or for ever)."""
-    home, id = home_of(request), request["id"]
+    home, wanted = home_of(request), request["id"]
     generation, offset = int(request.get("generation") or 1), int(request.get("offset") or 0)
-    folder = the_folder(home, id)
+    folder = the_folder(home, wanted)
     stream = stream_of(request, folder)
-    if not 1 <= generation <= folder.generation or not 0 <= offset:
+    if not 1 <= generation <= folder.generation or not offset >= 0:
         raise Fault("bad_request", f"there is no generation {generation} yet")
     pause_s = 0.02
     while True:
         # First whether it has ended, then what it wrote: the other way round its last words could be missed.
-        folder = the_folder(home, id)
+        folder = the_folder(home, wanted)
         over = generation < folder.generation or folder.ended()
         data, size = read_part(folder.stream(stream, generation), offset, PIECE_BYTES)
         if size < offset:
@@ -230,7 +229,7 @@ def follow(request: Json) -> None:
         elif generation < folder.generation:
             generation, offset = generation + 1, 0
         elif over and request.get("until_exit", True):
-            return emit(end=the_folder(home, id).exit or {"status": None, "signal": None, "at": None})
+            return emit(end=the_folder(home, wanted).exit or {"status": None, "signal": None, "at": None})
         else:
             beat()
             time.sleep(pause_s)
@@ -342,12 +341,12 @@ OPS: dict[str, Callable[[Json], None]] = {
 
 def main() -> None:
     """Read one request, answer it."""
-    os.umask(0o077)
+    umask = os.umask(0o077)
     try:
         request = json.loads(sys.stdin.buffer.readline().decode("utf-8"))
         if request.get("v") != PROTOCOL or request.get("op") not in OPS:
             raise Fault("bad_request", f"protocol {request.get('v')!r:.20} or op {request.get('op')!r:.40} is unknown")
-        OPS[request["op"]](request)
+        OPS[request["op"]](dict(request, umask=umask))
     except Fault as fault:
         emit(error={"kind": fault.kind, "message": str(fault)})
     except OSError as error:

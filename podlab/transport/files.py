@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Literal, NoReturn
 
 from podlab.errors import BadArgument, CommandTimeout, NotFound, TransferFailed
-from podlab.transport.base import Completed, Process, Transport
+from podlab.transport.base import OUTPUT_LIMIT_BYTES, Completed, Process, Transport
 
 CHUNK_BYTES = 256 * 1024
 READ_LIMIT_BYTES = 16 * 2**20
@@ -28,6 +28,7 @@ SLOWEST_DISK_BYTES_PER_S = 10 * 2**20
 """A pod that reads a file more slowly than this while summing it is taken for stuck."""
 
 Kind = Literal["file", "folder", "other"]
+_KINDS: tuple[Kind, ...] = ("file", "folder", "other")
 
 # Scripts end with one of these. They are far from 1, 2, 126, 127 and 128 + N, which shells and tools use themselves.
 _MISSING, _NOT_A_FILE, _UNREADABLE, _SHORT, _NO_SUM = 80, 81, 82, 83, 84
@@ -62,12 +63,13 @@ _WRITE = _PATH + f"""
 mkdir -p "$d" || exit
 t=$d/.podlab-$2.part
 trap 'rm -f "$t"' EXIT
+trap 'exit 1' HUP INT TERM
 cat >"$t" || exit
 [ "$(wc -c <"$t")" -eq "$3" ] || exit {_SHORT}
 chmod "$4" "$t" && mv -f "$t" "$p"
 """
 _KIND = _PATH + '[ -f "$p" ] && echo file || { [ -d "$p" ] && echo folder || { [ -e "$p" ] && echo other || :; }; }'
-_FACTS = _READABLE + _SUM + 'wc -c <"$p" && ls -ldn "$p" && sum "$p"'
+_FACTS = _READABLE + _SUM + 'wc -c <"$p" && ls -ldnL "$p" && sum "$p"'
 # "same" when the file is there already, else how much of it an earlier attempt left.
 _BEGIN_SENDING = _PATH + _SUM + f"""
 [ -d "$p" ] && exit {_NOT_A_FILE}
@@ -93,7 +95,7 @@ _LIST = _PATH + f"""
 [ -e "$p" ] || exit {_MISSING}
 cd "$p/" || exit {_NOT_A_FILE}
 if find . -prune -printf '' 2>/dev/null; then find . -type f -printf '%m %s %P\\0'
-else find . -type f -exec sh -c 'for f do
+else find . -type f -exec sh -c 'set -f; for f do
   set -- $(ls -ldn "$f" | head -n 1); printf "%s %s %s\\0" "$1" "$5" "${{f#./}}"
 done' sh {{}} +
 fi
@@ -112,7 +114,7 @@ class RemoteFile:
 
 def read_file(t: Transport, path: str, *, offset: int = 0, limit_bytes: int = READ_LIMIT_BYTES) -> bytes:
     """Up to `limit_bytes` of a file from byte `offset` on; b"" past its end. Raises NotFound or TransferFailed."""
-    if offset < 0 or not 0 <= limit_bytes <= READ_LIMIT_BYTES * 2:
+    if offset < 0 or not 0 <= limit_bytes <= OUTPUT_LIMIT_BYTES:
         raise BadArgument(f"From byte {offset}, {limit_bytes} bytes: that cannot be read at once.")
     done = _sh(t, _READ, path, str(offset + 1), str(limit_bytes))
     _check(t, done, path)
@@ -133,9 +135,9 @@ def kind(t: Transport, path: str) -> Kind | None:
     done = _sh(t, _KIND, path)
     _check(t, done, path)
     found = done.text.strip()
-    for name in ("file", "folder", "other"):
+    for name in _KINDS:
         if found == name:
-            return name  # type: ignore[return-value]  # the tuple above lists Kind
+            return name
     return None
 
 
@@ -305,7 +307,7 @@ def _sh(t: Transport, script: str, path: str, *values: str, stdin: bytes = b"", 
         return t.run(["sh", "-c", script, "sh", path, *values], stdin=stdin, timeout_s=timeout_s, check=False)
     except CommandTimeout as error:
         raise TransferFailed(
-            f"Pod {t.pod!r} did not deal with {path} within {timeout_s:g} s.", pod=t.pod, hint="Is its disk full or slow?"
+            f"Pod {t.pod!r} did not deal with {path} within {timeout_s:g} s.", pod=t.pod, hint="Is its disk slow?"
         ) from error
 
 

@@ -75,8 +75,8 @@ def command_line(argv: Sequence[str], env: Mapping[str, str] | None, cwd: str | 
             f"The command for {argv[0]!r} has {len(line)} bytes; a pod takes {LINE_LIMIT_BYTES}.",
             hint="Send what is long as standard input.",
         )
-    # A name that starts with a dash would be an option of `exec`; as a plain word it is just a missing program.
-    return line if words[0].startswith("-") else b"exec " + line
+    # A name that starts with a dash would be an option of `exec`, and without the space one of the shell itself.
+    return (b" " if words[0].startswith("-") else b"exec ") + line
 
 
 class SshProcess(Process):
@@ -142,8 +142,8 @@ class SshProcess(Process):
         return self._channel.exit_status
 
     def close(self) -> None:
-        """Lets the channel go. A command that still runs is sent TERM first, as a local one is: `tail -f` would stay
-        on the pod until it next wrote something."""
+        """Lets the channel go. A command that still runs is sent TERM first: `tail -f` would stay on the pod until it
+        next wrote something. OpenSSH 9.2 does that for every user but root, so nobody may rely on it."""
         if self._let_go:
             return
         self._let_go = True

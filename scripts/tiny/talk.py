@@ -55,9 +55,14 @@ def asked(key: str, rng: random.Random, **words: str) -> str:
     return sentence(expand(rng.choice(DATA["ask"][key]), rng).format(**words))
 
 
+def somebody(rng: random.Random) -> str:
+    """A name; often one that can only be copied."""
+    return rng.choice(PEOPLE) if rng.random() < 0.6 else stories.invented(rng).capitalize()
+
+
 def subject(rng: random.Random) -> tuple[str, str, dict[str, str]]:
     """What a story is asked to be about: the words, the kind of hero, and what else the story must keep to."""
-    kind = rng.choice(stories.HEROES)
+    kind = rng.choice(stories.HEROES) if rng.random() < 0.9 else stories.invented(rng)
     style = rng.random()
     if style < 0.55:
         return stories.article(kind), kind, {}
@@ -69,7 +74,7 @@ def subject(rng: random.Random) -> tuple[str, str, dict[str, str]]:
         where = rng.choice(["who lives near", "who lives by", "near", "by", "that lives by"])
         return f"{stories.article(kind)} {where} {place}", kind, {"place": place}
     if style < 0.92:
-        name = rng.choice(stories.NAMES + PEOPLE)
+        name = somebody(rng)
         return (
             f"{stories.article(kind)} {rng.choice(['named', 'called', 'with the name'])} {name}",
             kind,
@@ -121,7 +126,7 @@ def name_turn(rng: random.Random, state: State) -> Turn:
     if rng.random() < (0.75 if state.name else 0.15):
         say = f"Your name is {state.name}." if state.name else "You have not told me your name yet."
         return Turn(asked("recall_name", rng), say)
-    state.name = rng.choice(PEOPLE)
+    state.name = somebody(rng)
     return Turn(asked("tell_name", rng, n=state.name), f"Nice to meet you, {state.name}!", exact=True)
 
 
@@ -177,7 +182,7 @@ def last_asked(rng: random.Random, state: State) -> Turn | None:
 def echo(rng: random.Random, state: State) -> Turn:
     """Say what is asked for: it teaches the model to copy, which names and stories need too."""
     if rng.random() < 0.35:
-        name = rng.choice(PEOPLE)
+        name = somebody(rng)
         return Turn(asked("greet_name", rng, n=name), f"Hello, {name}!", exact=True)
     places = [place.removeprefix("the ") for place in stories.PLACES]
     pool = stories.HEROES + stories.TRAITS + COLOURS + places + NUMBERS + PEOPLE

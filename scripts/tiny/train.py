@@ -114,39 +114,95 @@ def rate(done: float, peak: float) -> float:
     return peak * min(1.0, done / 0.02) * max(0.02, 1 - done)
 
 
-def optimizer_for(model: Llama, peak: float) -> torch.optim.AdamW:
-    matrices = [p for p in model.parameters() if p.dim() == 2]
-    vectors = [p for p in model.parameters() if p.dim() < 2]
-    groups = [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.98))
+class Muon(torch.optim.Optimizer):
+    """Momentum made orthogonal (Keller Jordan, 2024): small models need about half the tokens of AdamW."""
+
+    def __init__(self, params: list[torch.nn.Parameter], lr: float, momentum: float = 0.95) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            alike: dict[torch.Size, list[torch.nn.Parameter]] = {}
+            for p in group["params"]:
+                alike.setdefault(p.shape, []).append(p)
+            for shape, params in alike.items():
+                updates = torch.stack([self._nesterov(p, group["momentum"]) for p in params])
+                scale = group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5
+                for p, update in zip(params, orthogonal(updates), strict=True):
+                    p.mul_(1 - group["lr"] * 0.01).sub_(update, alpha=scale)
+
+    def _nesterov(self, p: torch.nn.Parameter, momentum: float) -> Tensor:
+        assert p.grad is not None
+        state = self.state[p]
+        if not state:
+            state["velocity"] = torch.zeros_like(p)
+        velocity: Tensor = state["velocity"]
+        velocity.lerp_(p.grad, 1 - momentum)
+        return p.grad.lerp(velocity, momentum)
+
+
+def orthogonal(x: Tensor) -> Tensor:
+    """The nearest orthogonal matrices, nearly: five Newton-Schulz steps with Jordan's coefficients."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    tall = x.shape[1] > x.shape[2]
+    x = x.mT if tall else x
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(5):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.mT if tall else x
+
+
+def optimizers_for(model: Llama, rate: float, matrix_rate: float) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the blocks, AdamW for the embedding and the norms."""
+    matrices = [p for name, p in model.named_parameters() if p.dim() == 2 and "embed" not in name]
+    others = [p for name, p in model.named_parameters() if p.dim() < 2 or "embed" in name]
+    return [Muon(matrices, matrix_rate), torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.01)]
+
+
+def repeats(vocab: int, rows: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Random tokens, said twice. Only looking back can predict the second time: the shortest way to learn to copy."""
+    half = int(torch.randint(12, 40, (1,), generator=rng))
+    tokens = torch.randint(3, vocab, (rows, half), generator=rng)
+    tokens = torch.cat((tokens, tokens), dim=1)
+    target = tokens[:, 1:].clone()
+    target[:, :half] = IGNORED
+    return tokens[:, :-1], target
 
 
 def train(model: Llama, samples: list[Sample], args: argparse.Namespace, pad: int) -> None:
     """As many steps as fit into the given minutes."""
-    optimizer = optimizer_for(model, args.rate)
+    optimizers = optimizers_for(model, args.rate, args.matrix_rate)
+    peaks = [args.rate if isinstance(o, torch.optim.AdamW) else args.matrix_rate for o in optimizers]
     checks = [_padded(samples[i : i + 16], pad) for i in range(0, 128, 16)]
+    rng = torch.Generator().manual_seed(args.seed)
     started, spoke, seen = time.monotonic(), 0.0, 0
     for step, (tokens, target) in enumerate(batches(samples[128:], args.batch, pad, args.seed)):
         elapsed = time.monotonic() - started
         done = elapsed / (args.minutes * 60)
         if done >= 1:
             break
-        for group in optimizer.param_groups:
-            group["lr"] = rate(max(done, (step + 1) * 1e-4), args.rate)
+        for optimizer, peak in zip(optimizers, peaks, strict=True):
+            optimizer.param_groups[0]["lr"] = rate(max(done, (step + 1) * 1e-4), peak)
+            optimizer.zero_grad(set_to_none=True)
         loss = loss_of(model, tokens, target)
-        optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        copying = None
+        if done < args.repeats:
+            copying = loss_of(model, *repeats(model.shape.vocab, args.batch // 250, rng))
+            (0.5 * copying).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         seen += tokens.numel()
         if elapsed - spoke > 30:
             spoke = elapsed
             with torch.no_grad():
                 check = math.fsum(loss_of(model, *batch).item() for batch in checks) / len(checks)
-            print(
-                f"{elapsed:5.0f} s  step {step}  loss {loss.item():.3f}  check {check:.4f}  {seen / elapsed:.0f} tokens/s",
-                flush=True,
-            )
+            copied = f"  copying {copying.item():.2f}" if copying is not None else ""
+            speed = f"{seen / elapsed:.0f} tokens/s"
+            print(f"{elapsed:5.0f} s  step {step}  loss {loss.item():.3f}  check {check:.4f}{copied}  {speed}", flush=True)
     print(f"{step} steps, {seen} tokens, {time.monotonic() - started:.0f} s", flush=True)
 
 
@@ -187,8 +243,10 @@ def main() -> None:
     parser.add_argument("output", type=Path, help="the folder for the model")
     parser.add_argument("--minutes", type=float, default=20.0, help="how long to train")
     parser.add_argument("--start-from", type=Path, help="a folder written before: go on with its weights and tokenizer")
-    parser.add_argument("--rate", type=float, default=3e-3, help="the peak learning rate")
-    parser.add_argument("--batch", type=int, default=4096, help="tokens per step")
+    parser.add_argument("--rate", type=float, default=3e-3, help="the peak learning rate of AdamW")
+    parser.add_argument("--matrix-rate", type=float, default=0.02, help="the peak learning rate of Muon")
+    parser.add_argument("--repeats", type=float, default=0.4, help="the share of the time that also trains copying")
+    parser.add_argument("--batch", type=int, default=3072, help="tokens per step")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()

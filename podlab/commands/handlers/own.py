@@ -1,0 +1,109 @@
+"""podlab's own things: `config`, `secret`, `logs`."""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from typing import TYPE_CHECKING
+
+from podlab.commands.results import (
+    Done,
+    Outcome,
+    Plan,
+    SecretList,
+    SecretRow,
+    SettingList,
+    SettingRow,
+)
+from podlab.errors import BadArgument, Refused
+from podlab.events import Ask, Work
+from podlab.types import LogLines
+
+if TYPE_CHECKING:
+    from podlab.lab.workspace import Workspace
+
+
+def config_show(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab import settings
+
+    yield from ()
+    shown = [settings.setting(args.name)] if args.name else settings.SETTINGS
+    rows = [SettingRow(s.name, *workspace.value_and_source(s.name), s.help) for s in shown]
+    return Outcome(SettingList(tuple(rows)))
+
+
+def config_set(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab import settings
+
+    yield from ()
+    if args.dry_run:
+        value = settings.parse(args.name, args.value)
+        return Outcome(Plan((f"write {args.name} = {value!r} to {settings.config_path()}",)))
+    if args.name == "pod":
+        from podlab.lab import pods
+
+        pods.find(args.value)
+    value = settings.store(args.name, args.value)
+    workspace.override(args.name, None)
+    return Outcome(Done(f"{args.name} is {value} from now on.", {"setting": args.name}))
+
+
+def config_edit(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab import settings
+    from podlab.lab import shells
+
+    yield from ()
+    settings.config_path().touch(mode=0o600)
+    return Outcome(shells.editor_of(settings.config_path()))
+
+
+def config_path(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab import settings
+
+    yield from ()
+    return Outcome(Done(str(settings.config_path())))
+
+
+def secret_set(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab import secrets
+    from podlab.lab import hidden
+
+    yield from ()
+    if args.dry_run:
+        return Outcome(Plan((f"keep {args.name} in a private file",)))
+    secrets.keep(args.name, hidden.read(args.name))
+    return Outcome(Done(f"{args.name} is kept.", {"secret": args.name}))
+
+
+def secret_list(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab import secrets
+
+    yield from ()
+    kept = secrets.names()
+    usual = [name for name in ("HF_TOKEN", "RUNPOD_API_KEY") if name not in kept]
+    rows = [SecretRow(name, "environment" if os.environ.get(name) else "file") for name in kept]
+    rows += [SecretRow(name, "environment") for name in usual if os.environ.get(name)]
+    return Outcome(SecretList(tuple(rows)))
+
+
+def secret_remove(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab import secrets
+
+    if args.dry_run:
+        return Outcome(Plan((f"remove the file of {args.name}",)))
+    answer = yield Ask(f"Remove the secret {args.name}?", "delete")
+    if not answer:
+        raise Refused(f"{args.name} was not removed.", hint="Repeat with --yes")
+    secrets.forget(args.name)
+    return Outcome(Done(f"{args.name} is removed.", {"secret": args.name}))
+
+
+def own_logs(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab.logs import log_path
+
+    yield from ()
+    if args.lines < 1:
+        raise BadArgument(f"--lines {args.lines} shows nothing.", hint="Give a number from 1.")
+    path = log_path()
+    text = path.read_text("utf-8", errors="replace") if path.exists() else ""
+    return Outcome(LogLines(tuple(text.splitlines()[-args.lines :]), 1, len(text.encode())))

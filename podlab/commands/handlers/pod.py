@@ -1,0 +1,223 @@
+"""`pod`: the machines, and what is done on them by hand."""
+
+from __future__ import annotations
+
+import time
+from argparse import Namespace
+from typing import TYPE_CHECKING
+
+from podlab.commands.results import (
+    Done,
+    JobList,
+    Outcome,
+    Plan,
+    PodDetail,
+    PodList,
+    Transfer,
+    TunnelList,
+)
+from podlab.errors import BadArgument, PodlabError
+from podlab.events import Ask, Notice, Work
+from podlab.types import JobRow, PodState, PodStatus
+
+if TYPE_CHECKING:
+    from podlab.lab.facts import PodFacts
+    from podlab.lab.workspace import Workspace
+
+
+def _detail(status: PodStatus, facts: PodFacts | None) -> PodDetail:
+    if facts is None:
+        return PodDetail(status)
+    return PodDetail(
+        status, facts.hostname, f"{facts.os} {facts.arch}", facts.python, facts.cpus, facts.memory_bytes,
+        facts.free_bytes, facts.home,
+    )  # fmt: skip
+
+
+def add(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab.lab import pods
+    from podlab.providers.ssh import parse_address
+
+    address = " ".join(args.address)
+    if args.dry_run:
+        parsed = parse_address(address)
+        return Outcome(Plan((f"reach {parsed.host}", "pin its host key", f"add it as {args.name!r} to config.toml")))
+    pod, facts = yield from pods.add(
+        workspace, args.name, address, models_path=args.models_path, host_key=args.host_key
+    )
+    return Outcome(_detail(pods.status_of(workspace, pod, facts), facts))
+
+
+def list_pods(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab.lab import pods
+
+    yield from ()
+    return Outcome(PodList(tuple(pods.check(workspace, pods.all_pods()))))
+
+
+def use(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab.lab import pods
+
+    if args.dry_run:
+        return Outcome(Plan((f"make {args.pod or workspace.value('pod')!r} the pod in use",)))
+    pod = pods.use(workspace, args.pod) if args.pod else pods.meant(workspace, None)
+    (status,) = pods.check(workspace, [pod])
+    if status.state is PodState.UNREACHABLE:
+        yield Notice(f"{pod.name} does not answer now: {status.detail}", "warning")
+    return Outcome(_detail(status, None))
+
+
+def show(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab.lab import pods
+
+    pod = pods.meant(workspace, args.pod or args.on)
+    try:
+        facts = yield from pods.reach(workspace, pod, host_key=args.host_key)
+    except PodlabError as error:
+        if args.host_key is not None:
+            raise
+        return Outcome(_detail(pods.status_of(workspace, pod, error), None))
+    return Outcome(_detail(pods.status_of(workspace, pod, facts), facts))
+
+
+def run(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab.lab import jobs, pods
+
+    pod = pods.meant(workspace, args.on)
+    if args.cell is not None:
+        argv = jobs.interpreter(args.lang or "bash")
+        script: str | None = args.cell
+        if args.command:
+            raise BadArgument("%%pod run takes its command from the cell.", hint="Use %pod run for one command.")
+    else:
+        argv, script = tuple(args.command[1:] if args.command[:1] == ["--"] else args.command), None
+        if not argv:
+            raise BadArgument("There is no command to run.", hint="Write: podlab pod run nvidia-smi")
+        if args.lang:
+            raise BadArgument("--lang is for %%pod run, whose cell is the script.", hint="Leave --lang away.")
+    if args.dry_run:
+        return Outcome(Plan((f"run {' '.join(argv)} on {pod.name}",)))
+    job = yield from jobs.start(workspace, pod, argv, script)
+    if args.detach:
+        return Outcome(job)
+    finished = yield from jobs.follow(workspace, pod, job.id, stop_on_interrupt=True)
+    return Outcome(finished, finished.status or 0)
+
+
+def list_jobs(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab.lab import jobs, pods
+
+    yield from ()
+    asked = [pods.meant(workspace, args.on)] if args.on else pods.all_pods()
+    rows, problems = jobs.listing(workspace, asked)
+    for problem in problems:
+        yield Notice(problem, "warning")
+    return Outcome(JobList(tuple(rows)))
+
+
+def attach(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab.lab import jobs
+
+    pod, job_id = jobs.find(workspace, args.job, args.on)
+    finished = yield from jobs.follow(workspace, pod, job_id, stop_on_interrupt=False)
+    return Outcome(finished, finished.status or 0)
+
+
+def cancel(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab.lab import jobs
+
+    pod, job_id = jobs.find(workspace, args.job, args.on)
+    if args.dry_run:
+        return Outcome(Plan((f"end job {job_id} on {pod.name}",)))
+    job: JobRow = yield from jobs.cancel(workspace, pod, job_id)
+    return Outcome(job)
+
+
+def shell(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab.lab import pods, shells
+
+    pod = pods.meant(workspace, args.pod or args.on)
+    yield from pods.reach(workspace, pod, host_key=args.host_key)
+    return Outcome(shells.shell_of(pod))
+
+
+def push(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    return (yield from _transfer(workspace, args, "push"))
+
+
+def pull(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    return (yield from _transfer(workspace, args, "pull"))
+
+
+def _transfer(workspace: Workspace, args: Namespace, way: str) -> Work[Outcome]:
+    from podlab.lab import files, pods
+
+    pod = pods.meant(workspace, args.on)
+    if args.dry_run:
+        return Outcome(Plan((f"{way} {args.source} to {args.target or '.'}, {pod.name}",)))
+    began = time.monotonic()
+    move = files.push if way == "push" else files.pull
+    moved = yield from move(workspace, pod, args.source, args.target)
+    return Outcome(Transfer(moved.files, moved.total_bytes, moved.sent_bytes, time.monotonic() - began))
+
+
+def tunnel_open(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab.lab import pods, tunnels
+
+    pod = pods.meant(workspace, args.on)
+    if args.dry_run:
+        return Outcome(Plan((f"lead a port of this computer to port {args.port} of {pod.name}",)))
+    yield from pods.reach(workspace, pod)
+    return Outcome(TunnelList((tunnels.open_port(workspace, pod, tunnels.port(args.port), args.local_port),)))
+
+
+def tunnel_list(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab.lab import tunnels
+
+    yield from ()
+    return Outcome(TunnelList(tunnels.listing(workspace)))
+
+
+def tunnel_close(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab.lab import pods, tunnels
+
+    yield from ()
+    pod, port = pods.meant(workspace, args.on), tunnels.port(args.port)
+    if args.dry_run:
+        return Outcome(Plan((f"close the tunnel to port {port} of {pod.name}",)))
+    tunnels.close(workspace, pod, port)
+    return Outcome(Done(f"Closed the tunnel to port {port} of {pod.name}.", {"tunnel": str(port)}))
+
+
+def rename(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab.lab import pods
+
+    yield from ()
+    if args.dry_run:
+        pods.find(args.name)
+        return Outcome(Plan((f"rename pod {args.name!r} to {args.new_name!r}",)))
+    pod = pods.rename(args.name, args.new_name)
+    workspace.drop_transport(pod.id)
+    if workspace.value("pod") == args.name:
+        workspace.override("pod", pod.name)
+    return Outcome(Done(f"{args.name} is now called {pod.name}.", {"pod": pod.name}))
+
+
+def remove(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab.lab import pods
+
+    pod = pods.find(args.name)
+    if args.dry_run:
+        return Outcome(Plan((f"forget pod {pod.name!r} and its host key; what runs on it goes on",)))
+    alive = [endpoint.name for endpoint in workspace.store.endpoints_of(pod.id) if endpoint.pid is not None]
+    if alive:
+        answer = yield Ask(f"Forget {pod.name}? {', '.join(alive)} may still run on it.", "delete")
+        if not answer:
+            raise BadArgument(
+                f"{pod.name} was not removed: {', '.join(alive)} may still run on it.",
+                hint=f"Stop it first (podlab model stop {alive[0]}), or repeat with --yes",
+            )
+    pods.remove(workspace, pod)
+    if workspace.value("pod") == pod.name:
+        workspace.override("pod", None)
+    return Outcome(Done(f"{pod.name} is forgotten. The machine itself was not touched.", {"pod": pod.name}))

@@ -1,0 +1,46 @@
+"""Which processes of podlab's are there: counted by their marks, not by what podlab says."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+
+def marked(mark: str) -> list[int]:
+    """Processes of this user whose environment holds `mark`, such as PODLAB_ENDPOINT=<id>, zombies left out."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                environment = (entry / "environ").read_bytes()
+                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+            except OSError:
+                continue
+            if mark.encode() in environment and state != "Z":
+                found.append(int(entry.name))
+    return sorted(found)
+
+
+def saying(words: str) -> list[int]:
+    """Processes whose command line holds `words`, this one left out."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ")
+            except OSError:
+                continue
+            if words.encode() in line:
+                found.append(int(entry.name))
+    return sorted(found)
+
+
+def wait_until(what: Callable[[], object], *, timeout_s: float, why: str) -> None:
+    """Wait for something outside of this process that nobody tells of."""
+    deadline = time.monotonic() + timeout_s
+    while not what():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout_s:g} s: {why}")
+        time.sleep(0.02)
