@@ -7,11 +7,13 @@ if TYPE_CHECKING:
     from typing import Any
 
     from podlab.errors import PodlabError, show_tracebacks
+    from podlab.lab.connection import connection
 
 __version__ = "0.1.0"
 
 # Where each public name lives. Nothing is imported before it is used: `import podlab` costs next to nothing.
 _HOMES = {
+    "connection": "podlab.lab.connection",
     "PodlabError": "podlab.errors",
     "show_tracebacks": "podlab.errors",
 }
@@ -19,6 +21,7 @@ _HOMES = {
 __all__ = [
     "PodlabError",
     "__version__",
+    "connection",
     "load_ipython_extension",
     "show_tracebacks",
     "unload_ipython_extension",

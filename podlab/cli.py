@@ -91,10 +91,11 @@ def _drive(workspace: Workspace, call: Call) -> Outcome:
 
 
 def _show(outcome: Outcome, call: Call) -> None:
+    """Show what a verb returned, unless it was its output that a person asked for."""
     import json
     import subprocess
 
-    from podlab.commands.results import document
+    from podlab.commands.results import Reply, document
     from podlab.types import Interactive, JobRow
 
     value = outcome.value
@@ -102,7 +103,13 @@ def _show(outcome: Outcome, call: Call) -> None:
         print(json.dumps(document(value), ensure_ascii=False, indent=2))
     elif isinstance(value, Interactive) and sys.stdin.isatty():
         raise SystemExit(subprocess.call(value.argv))
-    elif not (isinstance(value, JobRow) and call.verb.name in ("run", "attach") and not getattr(call.args, "detach", False)):
+    elif isinstance(value, Reply):
+        from podlab.display.sheets import figures
+
+        sys.stderr.write(figures(value) + "\n")
+    elif isinstance(value, JobRow) and call.verb.name in ("run", "attach") and not getattr(call.args, "detach", False):
+        return
+    else:
         _print(value)
 
 

@@ -32,8 +32,9 @@ class Http:
             raise BadArgument(f"{base_url!r} is not an address of a server.", hint="Write it as http://127.0.0.1:8000/v1")
         self.base_url = base_url.rstrip("/")
         self._key = key
-        self._trust_env = not _is_loopback(parts.hostname)
-        self._client: httpx2.Client | None = None
+        import httpx2
+
+        self._client = httpx2.Client(trust_env=not _is_loopback(parts.hostname), follow_redirects=False)
 
     def get_json(self, path: str, *, deadline_s: float = 10.0) -> Any:
         """GET a JSON document; repeated once when the connection failed (GET changes nothing). Raises HttpError."""
@@ -58,7 +59,7 @@ class Http:
 
         timeout = httpx2.Timeout(silence_s, connect=CONNECT_S)
         try:
-            with self._open().stream(
+            with self._client.stream(
                 "POST", self.base_url + path, json=body, headers=self._headers(), timeout=timeout
             ) as answer:
                 if not answer.is_success:
@@ -70,8 +71,7 @@ class Http:
 
     def close(self) -> None:
         """Close idle connections."""
-        if self._client is not None:
-            self._client.close()
+        self._client.close()
 
     def _document(self, method: str, path: str, body: Any, deadline_s: float) -> Any:
         import httpx2
@@ -79,7 +79,7 @@ class Http:
         deadline = time.monotonic() + deadline_s
         timeout = httpx2.Timeout(deadline_s, connect=min(CONNECT_S, deadline_s))
         try:
-            with self._open().stream(
+            with self._client.stream(
                 method, self.base_url + path, json=body, headers=self._headers(), timeout=timeout
             ) as answer:
                 data = _capped(answer, deadline)
@@ -93,13 +93,6 @@ class Http:
             raise HttpError(
                 f"{self.base_url}{path} did not answer with JSON: {data[:80]!r}", status=answer.status_code
             ) from error
-
-    def _open(self) -> httpx2.Client:
-        if self._client is None:
-            import httpx2
-
-            self._client = httpx2.Client(trust_env=self._trust_env, follow_redirects=False)
-        return self._client
 
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._key.reveal()}"} if self._key else {}

@@ -1,23 +1,22 @@
-"""Write docs/reference.md from the declarations of the verbs, or say how it differs from them (--check)."""
+"""docs/reference.md, made from the declarations of the verbs and from the public names."""
 
 from __future__ import annotations
 
-import difflib
+import inspect
 import itertools
-import sys
-from pathlib import Path
 
+import podlab
 from podlab.commands.parsing import called
 from podlab.commands.table import VERBS
 from podlab.commands.verb import JSON, VERBOSE, Operand, Option, Verb, options_of
 
-PAGE = Path(__file__).parent.parent / "docs" / "reference.md"
 INTRODUCTION = """\
 # Reference
 
 Written by `scripts/docs` from the declarations in `podlab/commands/`; do not edit it by hand.
 
-The verbs of `pod`, `model` and `chat` are magics in a notebook (`%pod list`) and commands in a terminal (`podlab pod list`), and do the same in both; the others are commands.
+A verb is a magic in a notebook (`%pod list`) and a command in a terminal (`podlab pod list`), and does the same in both.
+`pod`, `model` and `chat` are magics of their own; every command is one with `%podlab` before it (`%podlab config show`).
 Options stand before or after the operands; for `pod run` they stand before the command.
 
 These options belong to every verb:
@@ -68,15 +67,25 @@ def section(verb: Verb) -> list[str]:
     lines = [f"### {called(verb, magic=verb.group in MAGICS)}", "", verb.summary, ""]
     if verb.detail:
         lines += [verb.detail, ""]
-    lines += ["```", usage(verb), "```", ""]
+    lines += ["```text", usage(verb), "```", ""]
     own = [option for option in options_of(verb) if option not in (JSON, VERBOSE)]
     if rows := [*map(operand_row, verb.operands), *map(option_row, own)]:
         lines += ["| argument | meaning |", "| --- | --- |", *rows, ""]
     if verb.rest:
         lines += [f"After `--`: {verb.rest}", ""]
     if verb.example:
-        lines += ["```", *verb.example.strip("\n").splitlines(), "```", ""]
+        lines += ["```text", *verb.example.strip("\n").splitlines(), "```", ""]
     return lines
+
+
+def public_names() -> list[str]:
+    """The section on what `import podlab` offers: each name with the first sentence of its documentation."""
+    rows = []
+    for name in podlab.__all__:
+        thing = getattr(podlab, name)
+        said = "the version" if name == "__version__" else (inspect.getdoc(thing) or "").splitlines()[0]
+        rows.append(f"| `podlab.{name}` | {cell(said)} |")
+    return ["## In Python", "", "| name | what it is |", "| --- | --- |", *rows, ""]
 
 
 def reference() -> str:
@@ -84,28 +93,8 @@ def reference() -> str:
     order = list(GROUPS)
     verbs = sorted(VERBS, key=lambda verb: order.index(verb.group) if verb.group in order else len(order))
     for group, members in itertools.groupby(verbs, key=lambda verb: verb.group):
-        lines += [f"## {group or 'alone'}", "", GROUPS.get(group, ""), ""]
+        lines += [f"## {group or 'others'}", "", GROUPS.get(group, ""), ""]
         for verb in members:
             lines += section(verb)
+    lines += public_names()
     return "\n".join(lines).rstrip("\n") + "\n"
-
-
-def main() -> int:
-    made = reference()
-    if sys.argv[1:] != ["--check"]:
-        PAGE.write_text(made)
-        print(f"docs/reference.md: {len(VERBS)} verbs")
-        return 0
-    kept = PAGE.read_text() if PAGE.exists() else ""
-    if kept == made:
-        return 0
-    difference = difflib.unified_diff(
-        kept.splitlines(), made.splitlines(), "docs/reference.md", "declared", lineterm=""
-    )
-    print("\n".join(difference))
-    print("docs/reference.md is not what the verbs declare: run scripts/docs.", file=sys.stderr)
-    return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -12,11 +12,13 @@ from podlab.chat import Answer, Conversation, Sampling, ask
 from podlab.errors import BadArgument, BadSecret, ChatError, HttpError, NotFound, StreamBroken
 from podlab.events import Chunk, Work
 from podlab.http import Http
+from podlab.lab import pods
 from podlab.types import Message
 
 if TYPE_CHECKING:
     from podlab.lab.endpoints import Reached
     from podlab.lab.workspace import Workspace
+    from podlab.secrets import Secret
 
 
 def say(
@@ -80,11 +82,14 @@ def load(workspace: Workspace, path: Path, name: str | None) -> Conversation:
 
 
 def infer(
-    url: str, prompt: str, *, model: str | None, key_name: str | None, temperature: float | None, max_tokens: int,
+    workspace: Workspace, url: str, prompt: str, *, model: str | None, key_name: str | None, temperature: float | None, max_tokens: int,
     seed: int | None,
 ) -> Work[tuple[Answer, str]]:  # fmt: skip
-    """Ask any OpenAI-compatible server one thing; `key_name` names the secret that holds its key."""
-    key = secrets.find(key_name) if key_name else None
+    """Ask any OpenAI-compatible server one thing; `key_name` names the secret that holds its key.
+
+    An endpoint of ours needs no name: its own key is used.
+    """
+    key = secrets.find(key_name) if key_name else _own_key(workspace, url)
     if key_name and key is None:
         raise BadSecret(f"There is no secret {key_name!r}.", hint=f"Keep it first: podlab secret set {key_name}")
     http = Http(url, key=key)
@@ -104,6 +109,15 @@ def _first_model(http: Http) -> str:
         return str(listed["data"][0]["id"])
     except (KeyError, IndexError, TypeError) as error:
         raise BadArgument(f"{http.base_url} lists no model.", hint="Name it with --model") from error
+
+
+def _own_key(workspace: Workspace, url: str) -> Secret | None:
+    """The key of our endpoint at that address, if it is one of ours."""
+    for pod in pods.all_pods():
+        for endpoint in workspace.store.endpoints_of(pod.id):
+            if endpoint.url == url.rstrip("/"):
+                return workspace.endpoint_key(pod, endpoint.id)
+    return None
 
 
 def _reached(workspace: Workspace, name: str | None) -> Reached:

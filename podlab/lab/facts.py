@@ -271,7 +271,8 @@ def pod_facts_from(value: object) -> PodFacts:
     wire = Wire(value, "hello")
     return PodFacts(
         protocol=wire.whole("protocol"), python=wire.text("python"), python_path=wire.text("python_path"),
-        machine_id=wire.text("machine_id"), boot=wire.text("boot"), hostname=wire.text("hostname"), os=wire.text("os"), arch=wire.text("arch"),
+        machine_id=wire.text("machine_id"), boot=wire.text("boot"), hostname=wire.text("hostname"),
+        os=wire.text("os"), arch=wire.text("arch"),
         home=wire.text("home"), user_home=wire.text("user_home"), uid=wire.whole("uid"), cpus=wire.whole("cpus"),
         memory_bytes=wire.maybe("memory_bytes", wire.whole), free_bytes=wire.whole("free_bytes"),
         now=wire.number("now"),

@@ -57,7 +57,8 @@ def reach(workspace: Workspace, pod: Pod, *, host_key: str | None = None) -> Wor
     Raises what the transport raises; HostKeyUnknown (with the fingerprint) where nobody could answer, Refused where
     the answer was no. A fingerprint given as `host_key` is an answer in advance.
     """
-    yield Stage("reach", f"Reaching {pod.name}")
+    if pod.provider != "local":
+        yield Stage("reach", f"Reaching {pod.name}")
     try:
         facts = workspace.side(pod).hello()
     except HostKeyUnknown as unknown:

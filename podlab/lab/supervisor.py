@@ -65,11 +65,12 @@ BOOT = (
     "if sys.version_info<(3,8):sys.exit(97)\n"
     "exec(compile(sys.stdin.buffer.read(int(sys.argv[1])),'supervisor','exec'))"
 )
-# A Python that is too old (status 97) or does not know -I (status 2) has not read its input: the next one may.
+# A Python that is too old (97), does not know -I (2), or is a shim of pyenv's with nothing behind it (127) has not
+# read its input: the next one may.
 FIND_PYTHON = (
     "for p in python3 python3.13 python3.12 python3.11 python3.10 python3.9 python3.8 python; do "
     'command -v "$p" >/dev/null 2>&1 || continue; "$p" -I -S -u -c "$1" "$2"; s=$?; '
-    "case $s in 2|97) ;; *) exit $s;; esac; done; "
+    "case $s in 2|97|126|127) ;; *) exit $s;; esac; done; "
     'echo \'{"v":1,"error":{"kind":"no_python","message":"no Python 3.8 or newer was found"}}\''
 )
 

@@ -6,7 +6,7 @@
 A `--set` names an attribute of xllamacpp.CommonParams, dotted for a nested one; an enumeration takes its member's
 name. The log is what llama.cpp itself writes to standard error. A refusal of ours is one line,
 `podlab: <cause>: <reason>`, with exit status 1; when llama.cpp gave up, its reason is in the lines above ours.
-SIGTERM ends it at once: with status 0 when it was serving, with 143 when it was still loading.
+SIGTERM ends it within milliseconds, while it loads too; whoever sent it knows that the signal is its exit status.
 """
 
 from __future__ import annotations
@@ -18,11 +18,8 @@ import os
 import platform
 import signal
 import sys
-import threading
 from typing import Any, NoReturn
 
-ENDING = {signal.SIGTERM, signal.SIGINT}
-GOODBYE_S = 1.5
 BACKENDS = {"cuda": ("CUDA",), "metal": ("METAL", "MTL")}
 
 
@@ -136,22 +133,12 @@ def parameters(xlc: Any, args: argparse.Namespace, key: str) -> Any:
     return params
 
 
-def end_on_signal(ready: threading.Event, over: threading.Event) -> None:
-    """Wait for TERM or INT. They are blocked in every thread, llama.cpp's included, and taken here: loading is C++
-    that runs no Python signal handler, and may take minutes."""
-    number = signal.sigwait(ENDING)
-    if not ready.is_set():
-        os._exit(128 + number)
-    over.set()
-    threading.Event().wait(GOODBYE_S)
-    os._exit(0)  # answers under way hold llama.cpp's own end up; whoever asked us to stop does not want to wait
-
-
 def main() -> None:
-    """Load, serve, end."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
-    ready, over = threading.Event(), threading.Event()
-    threading.Thread(target=end_on_signal, args=(ready, over), daemon=True).start()
+    """Load, and serve until a signal ends this process."""
+    # TERM and INT keep the system's own disposition, which ends us at once in every phase: loading is C++ that may take
+    # minutes and runs no Python handler, and xllamacpp's own way down (`del server`) can wait for ever with the
+    # interpreter's lock held when it is asked soon after start. There is nothing on disk to tidy up.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     args = arguments()
     if not 0 < args.port < 65536:
         refuse("bad_option", f"{args.port} is no port")
@@ -169,10 +156,9 @@ def main() -> None:
     except RuntimeError as error:
         print(f"podlab: llama.cpp gave up, the lines above say why: {error}", file=sys.stderr, flush=True)
         sys.exit(1)
-    ready.set()
     print(f"podlab: serving {args.name} on {server.listening_address}", file=sys.stderr, flush=True)
-    over.wait()
-    del server
+    while True:
+        signal.pause()
 
 
 if __name__ == "__main__":

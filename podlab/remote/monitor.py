@@ -29,6 +29,7 @@ FIRST_CHECKS_S, LATER_CHECKS_S = 0.1, 1.0
 """Between looks at an endpoint that is not ready: in its first half minute, and after that."""
 NOTE_SIZES_S = 5.0
 LEFTOVER_GRACE_S = 5.0
+RECORD_TRIES = 120
 
 
 class Monitor:
@@ -97,7 +98,12 @@ class Monitor:
                 os.close(descriptor)
         process = one_process(child.pid)
         self.run.update(step=step["name"], argv=argv, pid=child.pid, start=process.start if process else "")
-        write_json(self.file("run.json"), self.run)
+        try:
+            write_json(self.file("run.json"), self.run)
+        except OSError:
+            os.killpg(child.pid, signal.SIGKILL)  # what is on no record must not run
+            child.wait()
+            raise
         self.say_begun()
         return child
 
@@ -129,18 +135,22 @@ class Monitor:
             self.tell = -1
 
     def attend(self, child: subprocess.Popen[bytes], ready_check: bool) -> int:
-        """Wait for its end; meanwhile note now and then how long the log is, so that a time can be found in it."""
+        """Wait for its end, and meanwhile note now and then how long the log is."""
         ended = threading.Event()
         if ready_check:
             threading.Thread(target=self.note_ready, args=(child.pid, ended), daemon=True).start()
         while child.poll() is None:
-            self.note_sizes()
+            try:
+                self.note_sizes()
+            except OSError:
+                pass  # a full disk, a folder that was deleted: no reason to leave our child
             if select.select([self.woken], [], [], NOTE_SIZES_S)[0]:
                 os.read(self.woken, 512)
         ended.set()
         return child.returncode
 
     def note_sizes(self) -> None:
+        """So that a time can be found in a log whose lines tell none."""
         sizes = [os.stat(self.file(f"{name}.{self.generation}")).st_size for name in self.streams]
         if sizes != self.noted:
             self.noted = sizes
@@ -154,13 +164,23 @@ class Monitor:
         while not ended.wait(FIRST_CHECKS_S if time.monotonic() - began < 30 else LATER_CHECKS_S):
             pids = sorted(Table(self.given["home"]).of(self.spec["id"], pid), key=lambda each: each != pid)
             if ask_port(self.run["port"], self.spec["health"], self.key, pids)["answers_as_ready"]:
-                write_json(self.file(f"ready.{self.generation}.json"), {"v": 1, "at": time.time()})
-                return
+                try:
+                    return write_json(self.file(f"ready.{self.generation}.json"), {"v": 1, "at": time.time()})
+                except OSError:
+                    continue  # a full disk may have room later
+        return None
 
     def record(self, step: str, status: int | None, number: int | None, error: str = "") -> None:
         """How it ended."""
         facts = {"v": 1, "step": step, "status": status, "signal": number, "at": time.time(), "error": error}
-        write_json(self.file(f"exit.{self.generation}.json"), facts)
+        for _ in range(RECORD_TRIES):
+            try:
+                write_json(self.file(f"exit.{self.generation}.json"), facts)
+                break
+            except FileNotFoundError:
+                break  # the folder was deleted: nobody is left to tell
+            except OSError:
+                time.sleep(1.0)  # a full disk may have room later
         self.say_begun()
 
     def refuse(self, step: Json, error: OSError) -> None:
@@ -190,6 +210,9 @@ class Monitor:
 def main() -> None:
     """See the top of the file."""
     os.umask(0o077)
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)  # whatever a nohup somewhere above us ignores, an engine must not
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     given = json.loads(sys.stdin.buffer.read())
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     Monitor(sys.argv[1], int(sys.argv[2]), given).main()

@@ -66,7 +66,7 @@ def finish_without_listener() -> None:
 
     _output["must_arrive"] = False
     for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, lambda *_: None)  # not SIG_IGN: what we start would inherit that and ignore TERM too
 
 
 # ------------------------------------------------------------------------------------------------ the machine

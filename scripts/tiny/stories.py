@@ -109,5 +109,7 @@ def pair(rng: random.Random, kind: str) -> Story:
 def _assembled(order: list[list[str]], words: dict[str, str], rng: random.Random) -> str:
     text = " ".join(rng.choice(part) for part in order).format_map(words)
     for trait in TRAITS:
-        text = text.replace(f" a {trait} ", f" {article(trait)} ").replace(f"A {trait} ", f"{article(trait).capitalize()} ")
+        text = text.replace(f" a {trait} ", f" {article(trait)} ").replace(
+            f"A {trait} ", f"{article(trait).capitalize()} "
+        )
     return text

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn import functional
 from jinja2 import Environment
 from model import Llama, Shape
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
+from torch.nn import functional
 
 HERE = Path(__file__).resolve().parent
 TEMPLATE = HERE / "chat_template.jinja"
@@ -202,7 +202,9 @@ def train(model: Llama, samples: list[Sample], args: argparse.Namespace, pad: in
                 check = math.fsum(loss_of(model, *batch).item() for batch in checks) / len(checks)
             copied = f"  copying {copying.item():.2f}" if copying is not None else ""
             speed = f"{seen / elapsed:.0f} tokens/s"
-            print(f"{elapsed:5.0f} s  step {step}  loss {loss.item():.3f}  check {check:.4f}{copied}  {speed}", flush=True)
+            print(
+                f"{elapsed:5.0f} s  step {step}  loss {loss.item():.3f}  check {check:.4f}{copied}  {speed}", flush=True
+            )
     print(f"{step} steps, {seen} tokens, {time.monotonic() - started:.0f} s", flush=True)
 
 

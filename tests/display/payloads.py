@@ -84,7 +84,7 @@ _ADDRESSES = (
     f"http://a.example/'onmouseover='{SCRIPT}",
     "http://[::1",
     f"{ELSEWHERE}/x.png",
-    f"https://u:p@203.0.113.7/\u202egnp.js",
+    "https://u:p@203.0.113.7/\u202egnp.js",
     "command:workbench.action.terminal",
     f"feed:javascript:{SCRIPT}",
 )
@@ -105,8 +105,11 @@ MARKDOWN = tuple(
 """Every bare payload in every place Markdown has, and every address on every road to a link or a picture."""
 
 TERMINAL = (
-    "\x1b[31mred\x1b[0m", "\x1b[2J\x1b[H", "\x1b]0;title\x07", "\x1b]52;c;aGk=\x07", "\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\",
-    "\x9b31mred", "\x9d0;title\x9c", "\x1bP1$r0m\x1b\\", "\x1b^pm\x1b\\", "\x1b_apc\x1b\\", "\x1bXsos\x1b\\", "\x1bc", "\x1b(0",
-    "\x1b[?1049h", "\x08\x08\x08gone", "\x07", "\x00", "\x0e", "\x7f", "\x85", "\u202eevil\u202c", "\u2066iso\u2069", "\u200f", "\u061c",
+    "\x1b[31mred\x1b[0m", "\x1b[2J\x1b[H", "\x1b]0;title\x07", "\x1b]52;c;aGk=\x07",
+    "\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\",
+    "\x9b31mred", "\x9d0;title\x9c", "\x1bP1$r0m\x1b\\", "\x1b^pm\x1b\\", "\x1b_apc\x1b\\", "\x1bXsos\x1b\\",
+    "\x1bc", "\x1b(0",
+    "\x1b[?1049h", "\x08\x08\x08gone", "\x07", "\x00", "\x0e", "\x7f", "\x85", "\u202eevil\u202c",
+    "\u2066iso\u2069", "\u200f", "\u061c",
     "\ud800", "\x1b]0;unfinished", "\x1b[", "\x1b", "\x1b[38;5;196mx", "\x1b#8", "\x1b]1337;File=:AAAA\x07",
 )  # fmt: skip

@@ -82,7 +82,7 @@ def infer(workspace: Workspace, args: Namespace) -> Work[Outcome]:
         raise BadArgument("There is no prompt.", hint='Write: podlab infer --url URL --prompt "Say hello."')
     url = args.url or f"http://{args.worker}/v1"
     answer, model = yield from chats.infer(
-        url, args.prompt, model=args.model, key_name=args.key, temperature=args.temperature,
+        workspace, url, args.prompt, model=args.model, key_name=args.key, temperature=args.temperature,
         max_tokens=args.max_tokens or 50, seed=args.seed,
     )  # fmt: skip
     return Outcome(_reply(answer, url, model))

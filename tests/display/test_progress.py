@@ -1,0 +1,39 @@
+"""A stage says how far, of how much, and for how long."""
+
+from __future__ import annotations
+
+import pytest
+
+from podlab.display.html import stage_html
+from podlab.display.progress import amount_text, stage_text
+from podlab.events import Stage
+
+
+@pytest.mark.parametrize(
+    "stage, expected",
+    [
+        (Stage("d", "Downloading", 3_100_000, 12_000_000, "bytes"), "3.1 of 12.0 MB, 25 %"),
+        (Stage("d", "Downloading", 900, 12_000_000, "bytes"), "900 B of 12.0 MB, 0 %"),
+        (Stage("d", "Downloading", 3_100_000, None, "bytes"), "3.1 MB"),
+        (Stage("l", "Loading", 3, 7), "3 of 7, 42 %"),
+        (Stage("l", "Loading", 9, 7), "9 of 7, 100 %"),
+        (Stage("l", "Loading", 0, 0), "0 of 0"),
+        (Stage("l", "Loading"), ""),
+    ],
+)
+def test_the_amount(stage: Stage, expected: str) -> None:
+    assert amount_text(stage) == expected
+
+
+def test_the_time_shows_from_the_first_second_on() -> None:
+    stage = Stage("d", "Downloading tiny.", 3, 7)
+    assert stage_text(stage, 0.9) == "Downloading tiny: 3 of 7, 42 %"
+    assert stage_text(stage, 4.21) == "Downloading tiny: 3 of 7, 42 % (4.2 s)"
+    assert stage_text(stage, 63.9) == "Downloading tiny: 3 of 7, 42 % (1 min 3 s)"
+
+
+def test_a_bar_has_a_name_and_is_never_alone() -> None:
+    shown = stage_html(Stage("d", "Down<b>", 3, 7), 2)
+    assert '<progress max="7" value="3" aria-label="3 of 7, 42 %">' in shown
+    assert "Down&lt;b&gt;: 3 of 7, 42 % (2.0 s)" in shown
+    assert "<progress" not in stage_html(Stage("d", "Down", 3), 2)

@@ -1,0 +1,132 @@
+"""Every notebook runs from top to bottom, twice: through nbclient, and through nbval with its checked cells.
+
+IPython reports a magic it refuses (UsageError) on stderr only, which neither notices; so the outputs are looked at too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from tests import machines
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+LIMIT_S = 900
+
+
+@pytest.fixture
+def notebook_env(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """An environment with a home of podlab's own, in which nothing runs afterwards."""
+    with tempfile.TemporaryDirectory(prefix="podlab-") as home:  # short: a socket's path has few characters
+        env = {
+            **os.environ,
+            "PODLAB_HOME": home,
+            "JUPYTER_PREFER_ENV_PATH": "1",
+            "JUPYTER_PLATFORM_DIRS": "1",
+            "IPYTHONDIR": str(own_home / "ipython"),
+        }
+        yield env
+        stop = [sys.executable, "-c", "import podlab.cli; podlab.cli.main()", "model", "stop", "--all", "--yes"]
+        subprocess.run(stop, env=env, capture_output=True, timeout=60, check=False)
+
+
+@pytest.fixture
+def machine(tmp_path: Path, notebook_env: dict[str, str]) -> Iterator[None]:
+    """A machine that answers to SSH, named to the notebook as its reader would name it."""
+    if machines.SSHD is None:
+        pytest.skip(machines.WHY_SKIPPED)
+    server = machines.start_sshd(tmp_path)
+    notebook_env["PODLAB_TUTORIAL_SSH"] = f"{server.user}@{server.host} -p {server.port} -i {server.identity}"
+    notebook_env["PODLAB_TUTORIAL_HOST_KEY"] = server.fingerprint()
+    yield
+    server.stop()
+
+
+def run(argv: list[str], env: dict[str, str]) -> str:
+    done = subprocess.run(argv, env=env, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+
+    assert done.returncode == 0, f"{done.stdout[-6000:]}\n{done.stderr[-3000:]}"
+    return done.stdout
+
+
+def executed(notebook: Path, env: dict[str, str], tmp_path: Path) -> Any:
+    saved = tmp_path / notebook.name
+    run([sys.executable, "scripts/execute_notebook.py", "--save", str(saved), str(notebook)], env)
+    return nbformat.read(saved, as_version=4)
+
+
+def streams(notebook: Any, name: str) -> str:
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return "".join(output.text for output in outputs if output.output_type == "stream" and output.name == name)
+
+
+def nbval(notebook: Path, env: dict[str, str]) -> None:
+    options = ["--nbval-lax", "--nbval-cell-timeout=300", "--timeout=600", "-p", "no:cacheprovider", "-q"]
+    said = run([sys.executable, "-m", "pytest", *options, str(notebook)], env)
+
+    cells = sum(cell["cell_type"] == "code" for cell in json.loads(notebook.read_text())["cells"])
+    assert f"{cells} passed" in said
+
+
+@pytest.mark.timeout(LIMIT_S)
+def test_the_quickstart_runs_and_its_answers_are_there(notebook_env: dict[str, str], tmp_path: Path) -> None:
+    notebook = executed(NOTEBOOKS[0], notebook_env, tmp_path)
+
+    assert "UsageError" not in streams(notebook, "stderr")
+    for cell in notebook.cells:
+        if cell.source.startswith("%%chat"):
+            shown = [output.data["text/plain"] for output in cell.outputs if "data" in output]
+            assert any(text.strip() for text in shown)
+
+
+@pytest.mark.timeout(LIMIT_S)
+def test_the_quickstart_passes_nbval(notebook_env: dict[str, str]) -> None:
+    nbval(NOTEBOOKS[0], notebook_env)
+
+
+@pytest.mark.timeout(LIMIT_S)
+@pytest.mark.usefixtures("machine")
+def test_your_own_machine_runs_over_ssh(notebook_env: dict[str, str], tmp_path: Path) -> None:
+    notebook = executed(NOTEBOOKS[1], notebook_env, tmp_path)
+
+    assert "UsageError" not in streams(notebook, "stderr")
+    assert "hello from" in streams(notebook, "stdout")
+
+
+@pytest.mark.timeout(LIMIT_S)
+@pytest.mark.usefixtures("machine")
+def test_your_own_machine_passes_nbval(notebook_env: dict[str, str]) -> None:
+    nbval(NOTEBOOKS[1], notebook_env)
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_saved_clean(notebook: Path) -> None:
+    """Without outputs, but for the cells whose output is checked; with ids that stay what they are."""
+    document = json.loads(notebook.read_text())
+    nbformat.validate(document)
+
+    cells = document["cells"]
+    assert (document["nbformat"], document["nbformat_minor"]) == (4, 5)
+    assert document["metadata"]["kernelspec"]["name"] == "python3"
+    assert len({cell["id"] for cell in cells}) == len(cells)
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    checked = [cell for cell in code if "nbval-check-output" in cell["metadata"].get("tags", [])]
+    assert checked
+    for cell in code:
+        assert bool(cell["outputs"]) == (cell in checked)
+        assert (cell["execution_count"] is not None) == bool(cell["outputs"])
+    assert notebook.stat().st_size < 20_000
+
+
+def test_every_notebook_is_executed_by_a_test_of_its_own() -> None:
+    assert [notebook.name for notebook in NOTEBOOKS] == ["00_quickstart.ipynb", "01_your_own_machine.ipynb"]
