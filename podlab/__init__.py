@@ -13,8 +13,9 @@ __version__ = "0.1.0"
 
 # Where each public name lives. Nothing is imported before it is used: `import podlab` costs next to nothing.
 _HOMES = {
-    "connection": "podlab.lab.connection",
     "PodlabError": "podlab.errors",
+    "connection": "podlab.lab.connection",
+    "connection": "podlab.lab.connection",
     "show_tracebacks": "podlab.errors",
 }
 

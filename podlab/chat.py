@@ -18,6 +18,7 @@ from podlab.http import Http
 from podlab.types import Message, Usage
 
 FORMAT = "podlab.conversation/1"
+BURST_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,16 @@ class Answer:
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Tokens after the first, over the time since the first; None when either is not known."""
+        """Tokens after the first, over the time since the first; None when either is not known.
+
+        An answer that arrived in one burst says nothing of the pace within it: then all tokens over the whole time.
+        """
         if self.usage is None or self.first_token_s is None or self.usage.completion_tokens < 2:
             return None
-        spent_s = self.total_s - self.first_token_s
-        return (self.usage.completion_tokens - 1) / spent_s if spent_s > 0 else None
+        since_first_s = self.total_s - self.first_token_s
+        if since_first_s < BURST_S:
+            return self.usage.completion_tokens / self.total_s
+        return (self.usage.completion_tokens - 1) / since_first_s
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,7 @@ class Conversation:
 
     def dump(self) -> str:
         """As JSON text, for a file."""
-        return json.dumps({"format": FORMAT, **asdict(self)}, ensure_ascii=False, indent=2) + "\n"
+        return _storable(json.dumps({"format": FORMAT, **asdict(self)}, ensure_ascii=False, indent=2)) + "\n"
 
     @classmethod
     def load(cls, text: str) -> Conversation:
@@ -81,9 +87,9 @@ class Conversation:
             for message in fields["messages"]:
                 if message["role"] not in ("system", "user", "assistant") or not isinstance(message["content"], str):
                     raise ValueError(f"a message of role {message['role']!r}")
-                messages.append(Message(message["role"], message["content"], str(message.get("reasoning", ""))))
+                messages.append(Message(message["role"], message["content"], str(message.get("reasoning") or "")))
             return cls(str(fields["endpoint"]), str(fields["model"]), tuple(messages))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ChatError(f"This is not a saved conversation: {error}", hint="See: %chat save FILE") from error
 
 
@@ -115,9 +121,10 @@ def ask(http: Http, conversation: Conversation, sampling: Sampling) -> Generator
     except HttpError as error:
         if error.status:
             raise
-        raise StreamBroken(
-            f"The answer broke off: {error.message}", partial=heard.text, hint="See: podlab model list"
-        ) from error
+        if not heard.stop_reason:  # else all of it had arrived, and only the connection's end was untidy
+            raise StreamBroken(
+                f"The answer broke off: {error.message}", partial=heard.text, hint="See: podlab model list"
+            ) from error
     finally:
         events.close()
     if not heard.stop_reason:
@@ -146,24 +153,48 @@ def _chunks(events: Iterator[str], heard: _Heard) -> Iterator[Chunk]:
         if data == "[DONE]":
             return
         document = _document(data, heard)
-        if usage := document.get("usage"):
-            heard.usage = Usage(int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0))
-        for choice in document.get("choices") or ():
-            delta = choice.get("delta") or {}
-            if piece := delta.get("reasoning_content") or delta.get("reasoning"):
-                heard.reasoning += piece
-                yield Chunk(piece, "reasoning")
-            if piece := delta.get("content"):
-                heard.text += piece
-                yield Chunk(piece, "answer")
-            heard.stop_reason = choice.get("finish_reason") or heard.stop_reason
+        try:
+            pieces = _pieces(document, heard)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise _nonsense(data, heard) from error
+        for piece in pieces:
+            if piece.stream == "answer":
+                heard.text += piece.text
+            else:
+                heard.reasoning += piece.text
+            yield piece
+
+
+def _pieces(document: dict[str, Any], heard: _Heard) -> list[Chunk]:
+    """What one document adds. Raises AttributeError, TypeError or ValueError when it is no `chat.completion.chunk`."""
+    if usage := document.get("usage"):
+        heard.usage = Usage(int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0))
+    pieces = []
+    for choice in document.get("choices") or ():
+        delta = choice.get("delta") or {}
+        if thought := delta.get("reasoning_content") or delta.get("reasoning"):
+            pieces.append(Chunk(_storable(thought), "reasoning"))
+        if said := delta.get("content"):
+            pieces.append(Chunk(_storable(said), "answer"))
+        if reason := choice.get("finish_reason"):
+            heard.stop_reason = str(reason)
+    return pieces
+
+
+def _storable(text: str) -> str:
+    """Text with the halves of characters that JSON can carry and UTF-8 cannot joined, or replaced."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _nonsense(data: str, heard: _Heard) -> StreamBroken:
+    return StreamBroken(f"The server sent {data[:60]!r} in mid-answer.", partial=heard.text)
 
 
 def _document(data: str, heard: _Heard) -> dict[str, Any]:
     try:
         document = json.loads(data)
-    except ValueError as error:
-        raise StreamBroken(f"The server sent {data[:60]!r} in mid-answer.", partial=heard.text) from error
+    except (ValueError, RecursionError) as error:
+        raise _nonsense(data, heard) from error
     if not isinstance(document, dict) or document.get("error"):
         problem = document.get("error") if isinstance(document, dict) else document
         said = problem.get("message") if isinstance(problem, dict) else problem

@@ -12,19 +12,44 @@ from pathlib import Path
 from podlab.errors import StateDamaged
 
 
+@contextlib.contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """What the operating system refuses, as an error of ours that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise StateDamaged(
+            f"{path} cannot be used: {error.strerror or error}.",
+            hint="See that its disk has room, and that its folder is yours and can be written.",
+        ) from error
+
+
 def private_folder(path: Path) -> Path:
-    """`path` as a folder only its owner can enter (0700), made if missing. Raises StateDamaged when it is not ours."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    info = path.stat()
-    if info.st_uid != os.getuid():
-        raise StateDamaged(f"{path} belongs to another user.", hint="Set PODLAB_HOME to a folder of your own.")
-    if stat.S_IMODE(info.st_mode) != 0o700:
-        path.chmod(0o700)
+    """`path` as a folder only its owner can enter (0700), made if missing, and so are the folders above it.
+
+    Raises StateDamaged when it is not ours or cannot be made.
+    """
+    with _translated(path):
+        for missing in (*reversed([above for above in path.parents if not above.exists()]), path):
+            missing.mkdir(mode=0o700, exist_ok=True)
+        info = path.stat()
+        if info.st_uid != os.getuid():
+            raise StateDamaged(f"{path} belongs to another user.", hint="Set PODLAB_HOME to a folder of your own.")
+        if stat.S_IMODE(info.st_mode) != 0o700:
+            path.chmod(0o700)
     return path
 
 
 def replace_file(path: Path, data: bytes, *, mode: int = 0o600) -> None:
-    """Put `data` at `path`: afterwards the old content or the new is there, never a mixture, whatever happens."""
+    """Put `data` at `path`: afterwards the old content or the new is there, never a mixture, whatever happens.
+
+    A symlink at `path` is replaced, not followed. Raises StateDamaged when it cannot be written.
+    """
+    with _translated(path):
+        _replace(path, data, mode)
+
+
+def _replace(path: Path, data: bytes, mode: int) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.part")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     try:
@@ -52,11 +77,13 @@ def sync_folder(path: Path) -> None:
 def locked(path: Path) -> Iterator[None]:
     """Hold an exclusive lock on the file `path` (made if missing, never removed) while the body runs.
 
-    The kernel releases it when the process ends, however it ends.
+    The kernel releases it when the process ends, however it ends. Raises StateDamaged when it cannot be made.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with _translated(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with _translated(path):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)

@@ -4,7 +4,7 @@
     ├── BadArgument                 a command line that cannot be carried out as written      exit 2
     ├── BadSettings                 config.toml or an environment variable is wrong
     ├── BadSecret                   a secret is missing, malformed or kept unsafely
-    ├── StateDamaged                a file of PODLAB_HOME cannot be trusted
+    ├── StateDamaged                a file of podlab's own cannot be trusted, read or written
     ├── NotFound                    no pod, model, endpoint, job or file of that name
     ├── AlreadyExists               that name is taken
     ├── Refused                     a question was answered with no, or nobody could answer it
@@ -34,6 +34,8 @@ Each class says what a program may want to read off it. In a notebook an error s
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
+from typing import Any
 
 _tracebacks = False
 
@@ -70,8 +72,23 @@ class PodlabError(Exception):
         # IPython shows this instead of a traceback and still sends an `error` output, so headless runs fail.
         if _tracebacks:
             return traceback.format_exception(self)
-        first, *rest = self.lines()
+        first, *rest = (_one_line(line) for line in self.lines())
         return [f"{type(self).__name__}: {first}", *rest][:3]
+
+    def __reduce__(self) -> tuple[Callable[..., PodlabError], tuple[Any, ...]]:
+        # An error crosses processes (a pool's worker) whatever its __init__ takes.
+        return _as_it_was, (type(self), self.args, self.__dict__)
+
+
+def _as_it_was(kind: type[PodlabError], args: tuple[Any, ...], state: dict[str, Any]) -> PodlabError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
+
+
+def _one_line(text: str) -> str:
+    """Text that may have come from a pod or a server, without line ends and terminal escapes."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 class BadArgument(PodlabError):
@@ -89,7 +106,7 @@ class BadSecret(PodlabError):
 
 
 class StateDamaged(PodlabError):
-    """A file of PODLAB_HOME cannot be trusted."""
+    """A file of podlab's own cannot be trusted, read or written."""
 
 
 class NotFound(PodlabError):
@@ -154,7 +171,8 @@ class CommandFailed(TransportError):
 
     def __init__(self, pod: str, argv: tuple[str, ...], status: int, stdout: bytes = b"", stderr: bytes = b"") -> None:
         last = stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
-        super().__init__(f"{argv[0]} on pod {pod!r} ended with status {status}: {last[0][:300]}", pod=pod)
+        program = argv[0] if argv else "A command"
+        super().__init__(f"{program} on pod {pod!r} ended with status {status}: {last[0][:300]}", pod=pod)
         self.argv, self.status, self.stdout, self.stderr = argv, status, stdout, stderr
 
 
@@ -164,7 +182,7 @@ class CommandTimeout(TransportError):
     def __init__(
         self, pod: str, argv: tuple[str, ...], timeout_s: float, stdout: bytes = b"", stderr: bytes = b""
     ) -> None:
-        super().__init__(f"{argv[0]} on pod {pod!r} did not end within {timeout_s:g} s", pod=pod)
+        super().__init__(f"{''.join(argv[:1])} on pod {pod!r} did not end within {timeout_s:g} s", pod=pod)
         self.argv, self.timeout_s, self.stdout, self.stderr = argv, timeout_s, stdout, stderr
 
 

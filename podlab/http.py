@@ -5,15 +5,20 @@ Addresses on this computer never go through a proxy, whatever the environment sa
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
+import re
+import socket
+import threading
 import time
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
-from podlab.errors import BadArgument, HttpError
-from podlab.secrets import Secret
+from podlab.errors import BadArgument, BadSecret, HttpError
+from podlab.secrets import Secret, redact
 
 if TYPE_CHECKING:
     import httpx2
@@ -27,27 +32,33 @@ class Http:
     """Calls one server. `base_url` has no trailing slash; `key` goes as a bearer token. Safe with several threads."""
 
     def __init__(self, base_url: str, *, key: Secret | None = None) -> None:
-        parts = urlsplit(base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise BadArgument(f"{base_url!r} is not an address of a server.", hint="Write it as http://127.0.0.1:8000/v1")
+        host = _host(base_url)
+        if key is not None and not key.reveal().isascii():
+            raise BadSecret("A key for a server holds a character that is not ASCII.", hint="Set it again.")
         self.base_url = base_url.rstrip("/")
         self._key = key
         import httpx2
 
-        self._client = httpx2.Client(trust_env=not _is_loopback(parts.hostname), follow_redirects=False)
+        self._client = httpx2.Client(
+            trust_env=not _is_loopback(host), follow_redirects=False, verify=not base_url.lower().startswith("http:")
+        )
 
     def get_json(self, path: str, *, deadline_s: float = 10.0) -> Any:
-        """GET a JSON document; repeated once when the connection failed (GET changes nothing). Raises HttpError."""
+        """GET a JSON document; repeated once when the connection failed (GET changes nothing). Raises HttpError.
+
+        `deadline_s` holds for both together.
+        """
+        deadline = time.monotonic() + deadline_s
         try:
-            return self._document("GET", path, None, deadline_s)
+            return self._document("GET", path, None, deadline)
         except HttpError as error:
-            if error.status != 0:
+            if error.status != 0 or time.monotonic() >= deadline:
                 raise
-            return self._document("GET", path, None, deadline_s)
+            return self._document("GET", path, None, deadline)
 
     def post_json(self, path: str, body: Any, *, deadline_s: float = 60.0) -> Any:
         """POST a JSON document and read one back. Never repeated. Raises HttpError."""
-        return self._document("POST", path, body, deadline_s)
+        return self._document("POST", path, json.dumps(body).encode(), time.monotonic() + deadline_s)
 
     def events(self, path: str, body: Any, *, silence_s: float = 120.0) -> Generator[str, None, None]:
         """POST, then the `data` of each server-sent event as it arrives.
@@ -59,11 +70,15 @@ class Http:
 
         timeout = httpx2.Timeout(silence_s, connect=CONNECT_S)
         try:
+            content = json.dumps(body).encode()
             with self._client.stream(
-                "POST", self.base_url + path, json=body, headers=self._headers(), timeout=timeout
+                "POST", self.base_url + path, content=content, headers=self._headers(content), timeout=timeout
             ) as answer:
                 if not answer.is_success:
-                    raise self._refusal(answer, _capped(answer, time.monotonic() + CONNECT_S))
+                    with _Clock(time.monotonic() + CONNECT_S, answer.extensions["network_stream"]) as clock:
+                        data = _capped(answer, clock)
+                    raise self._refusal(answer, data)
+                answer.encoding = "utf-8"  # server-sent events are, whatever the header says
                 for event in httpx2.EventSource(answer, max_event_size=EVENT_LIMIT_BYTES):
                     yield event.data
         except httpx2.HTTPError as error:
@@ -73,36 +88,43 @@ class Http:
         """Close idle connections."""
         self._client.close()
 
-    def _document(self, method: str, path: str, body: Any, deadline_s: float) -> Any:
+    def _document(self, method: str, path: str, content: bytes | None, deadline: float) -> Any:
         import httpx2
 
-        deadline = time.monotonic() + deadline_s
-        timeout = httpx2.Timeout(deadline_s, connect=min(CONNECT_S, deadline_s))
-        try:
-            with self._client.stream(
-                method, self.base_url + path, json=body, headers=self._headers(), timeout=timeout
-            ) as answer:
-                data = _capped(answer, deadline)
-                if not answer.is_success:
-                    raise self._refusal(answer, data)
-        except httpx2.HTTPError as error:
-            raise self._failure(error) from error
+        left_s = max(0.001, deadline - time.monotonic())
+        timeout = httpx2.Timeout(left_s, connect=min(CONNECT_S, left_s))
+        # A connection of its own, so that the clock can see it from its beginning.
+        headers = self._headers(content) | {"Connection": "close"}
+        with _Clock(deadline) as clock:
+            try:
+                with self._client.stream(
+                    method, self.base_url + path, content=content, headers=headers, timeout=timeout,
+                    extensions={"trace": clock.watch},
+                ) as answer:  # fmt: skip
+                    data = _capped(answer, clock)
+            except httpx2.HTTPError as error:
+                if clock.ran_out:
+                    raise _too_slow(self.base_url + path) from error
+                raise self._failure(error) from error
+        if not answer.is_success:
+            raise self._refusal(answer, data)
         try:
             return json.loads(data)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise HttpError(
                 f"{self.base_url}{path} did not answer with JSON: {data[:80]!r}", status=answer.status_code
             ) from error
 
-    def _headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self._key.reveal()}"} if self._key else {}
+    def _headers(self, content: bytes | None) -> dict[str, str]:
+        headers = {} if content is None else {"Content-Type": "application/json"}
+        return headers | ({"Authorization": f"Bearer {self._key.reveal()}"} if self._key else {})
 
     def _failure(self, error: httpx2.HTTPError) -> HttpError:
         what = str(error) or type(error).__name__
         return HttpError(f"{self.base_url} did not answer properly: {what}", hint="See: podlab model list")
 
     def _refusal(self, answer: httpx2.Response, data: bytes) -> HttpError:
-        body = data.decode(errors="replace")
+        body = redact(data.decode(errors="replace"))  # some servers repeat the key they refuse
         return HttpError(
             f"{self.base_url} answered {answer.status_code}: {_reason(body)}",
             status=answer.status_code,
@@ -111,29 +133,81 @@ class Http:
         )
 
 
-def _capped(answer: httpx2.Response, deadline: float) -> bytes:
-    """The body, of at most BODY_LIMIT_BYTES, before `deadline` (monotonic); a slow drip does not go on for ever."""
+class _Clock:
+    """Cuts a connection at `deadline` (monotonic). A read's own timeout begins anew with each byte of a slow drip."""
+
+    def __init__(self, deadline: float, stream: Any = None) -> None:
+        self.ran_out = False
+        self._stream = stream
+        self._timer = threading.Timer(max(0.0, deadline - time.monotonic()), self._cut)
+        self._timer.daemon = True
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._timer.cancel()
+
+    def watch(self, event: str, info: dict[str, Any]) -> None:
+        """httpcore's "trace" extension: called at each step of a request, here for the connection it makes."""
+        if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
+            self._stream = info["return_value"]
+
+    def _cut(self) -> None:
+        self.ran_out = True
+        if self._stream is not None and (connection := self._stream.get_extra_info("socket")) is not None:
+            with contextlib.suppress(OSError):  # closed already
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+
+def _capped(answer: httpx2.Response, clock: _Clock) -> bytes:
+    """The body, of at most BODY_LIMIT_BYTES, before the clock runs out."""
     data = bytearray()
     for piece in answer.iter_bytes():
         data += piece
         if len(data) > BODY_LIMIT_BYTES:
             raise HttpError(f"{answer.url} answers with more than {BODY_LIMIT_BYTES} bytes.", status=answer.status_code)
-        if time.monotonic() > deadline:
-            raise HttpError(f"{answer.url} did not finish its answer in time.")
+    if clock.ran_out:
+        raise _too_slow(str(answer.url))
     return bytes(data)
 
 
+def _too_slow(url: str) -> HttpError:
+    return HttpError(f"{url} did not finish its answer in time.", hint="See: podlab model list")
+
+
 def _reason(body: str) -> str:
-    """The sentence in an OpenAI-style error body, else the body's start."""
+    """The sentence in an OpenAI-style error body, else the body's start, on one line and without HTML's tags."""
     try:
         error = json.loads(body)["error"]
-        return str(error["message"] if isinstance(error, dict) else error)[:300]
-    except (ValueError, KeyError, TypeError):
-        return body[:300] or "nothing more"
+        said = str(error["message"] if isinstance(error, dict) else error)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        said = re.sub(r"<[^<>]*>", " ", body[:10_000]) if body.lstrip().startswith("<") else body
+    return " ".join(said[:10_000].split())[:300] or "nothing more"
+
+
+def _host(url: str) -> str:
+    """The host of a base URL. Raises BadArgument for what is none, or holds a password, which errors would show."""
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and url.isprintable():
+            if parts.username is None and not parts.query and not parts.fragment:
+                return parts.hostname
+    except ValueError:  # a port that is no number, brackets without an IPv6 address
+        pass
+    raise BadArgument(
+        f"{re.sub('//.*@', '//', url)!r} is not an address of a server.", hint="Write it as http://127.0.0.1:8000/v1"
+    )
 
 
 def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    try:  # as the resolver reads it: 127.1 and 2130706433 are this computer, too
+        address = ipaddress.ip_address(socket.inet_aton(host))
+    except OSError:
+        try:
+            found = ipaddress.ip_address(host)
+        except ValueError:
+            return host.rstrip(".") == "localhost" or host.rstrip(".").endswith(".localhost")
+        address = getattr(found, "ipv4_mapped", None) or found
+    return address.is_loopback or address.is_unspecified

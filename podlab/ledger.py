@@ -7,6 +7,7 @@ is cut off. Damage anywhere else fails closed: without a readable ledger nothing
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -37,42 +38,66 @@ class Ledger:
         self._path = path or home() / "ledger.jsonl"
 
     def append(self, verb: str, subject: str, **detail: str) -> Entry:
-        """Write one line and return once it is on the disk. Raises StateDamaged when the file cannot be trusted,
-        OSError when it cannot be written; then the thing it announces must not be done."""
+        """Write one line and return once it is on the disk.
+
+        Raises StateDamaged when the file cannot be trusted or written; then the thing it announces must not be done.
+        """
         with locked(self._path.with_name("ledger.lock")):
             entries, chain, intact_bytes = self._read()
             entry = Entry(len(entries) + 1, time.time(), verb, subject, detail)
             line = _line(entry, chain)
-            is_new = not self._path.exists()
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:
-                os.ftruncate(descriptor, intact_bytes)
-                os.lseek(descriptor, intact_bytes, os.SEEK_SET)
-                _write_all(descriptor, line)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            if is_new:
-                sync_folder(self._path.parent)
+                self._write(line, intact_bytes)
+            except OSError as error:
+                raise StateDamaged(
+                    f"{self._path} cannot be written: {error.strerror or error}.",
+                    hint="Nothing was asked of a provider. See that its disk has room.",
+                ) from error
         return entry
 
     def entries(self) -> list[Entry]:
         """All lines, oldest first. Raises StateDamaged when one before the last cannot be trusted."""
-        return self._read()[0]
+        try:
+            return self._read()[0]
+        except StateDamaged:
+            # Somebody may be cutting off a torn line and writing another at this moment.
+            with locked(self._path.with_name("ledger.lock")):
+                return self._read()[0]
+
+    def _write(self, line: bytes, at_byte: int) -> None:
+        """Put `line` at the end, which is `at_byte`, and return once it is on the disk; or leave the file as it was."""
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            os.ftruncate(descriptor, at_byte)
+            os.lseek(descriptor, at_byte, os.SEEK_SET)
+            _write_all(descriptor, line)
+            os.fsync(descriptor)
+            sync_folder(self._path.parent)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(descriptor, at_byte)  # not committed, so not to be read as if it were
+            raise
+        finally:
+            os.close(descriptor)
 
     def _read(self) -> tuple[list[Entry], str, int]:
         try:
             data = self._path.read_bytes()
         except FileNotFoundError:
             return [], "", 0
+        except OSError as error:
+            raise StateDamaged(
+                f"{self._path} cannot be read: {error.strerror or error}.",
+                hint="Nothing new is asked of a provider without it.",
+            ) from error
         entries: list[Entry] = []
         chain, intact_bytes = "", 0
         lines = data.splitlines(keepends=True)
         for position, line in enumerate(lines):
             entry, chain_after = _parse(line, chain, number=position + 1)
             if entry is None:
-                if position == len(lines) - 1 and not line.endswith(b"\n"):
-                    break  # torn by a power cut
+                if position == len(lines) - 1 and _is_torn(line):
+                    break
                 raise StateDamaged(
                     f"{self._path} line {position + 1} is damaged, so nothing new will be asked of a provider.",
                     hint="Keep a copy, then see which pods exist at the provider before you move it away.",
@@ -89,11 +114,22 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 def _line(entry: Entry, chain: str) -> bytes:
     fields = {"n": entry.number, "at": entry.at, "verb": entry.verb, "subject": entry.subject, "detail": entry.detail}
-    return json.dumps(fields | {"sum": _checksum(fields, chain)}, ensure_ascii=False).encode() + b"\n"
+    return json.dumps(fields | {"sum": _checksum(fields, chain)}).encode() + b"\n"
 
 
 def _checksum(fields: dict[str, object], chain: str) -> str:
     return hashlib.sha256((chain + json.dumps(fields, sort_keys=True)).encode()).hexdigest()[:32]
+
+
+def _is_torn(line: bytes) -> bool:
+    """Whether a power cut can have left this: the beginning of a line. A whole one with more behind it is damage."""
+    if line.endswith(b"\n"):
+        return False
+    try:
+        _, end = json.JSONDecoder().raw_decode(line.decode(errors="replace"))
+    except (ValueError, RecursionError):
+        return True
+    return end == len(line)
 
 
 def _parse(line: bytes, chain: str, *, number: int) -> tuple[Entry | None, str]:
@@ -106,5 +142,5 @@ def _parse(line: bytes, chain: str, *, number: int) -> tuple[Entry | None, str]:
         if checksum != _checksum(fields, chain) or fields["n"] != number:
             return None, chain
         return Entry(fields["n"], fields["at"], fields["verb"], fields["subject"], fields["detail"]), checksum
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None, chain

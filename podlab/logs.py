@@ -20,15 +20,17 @@ def log_path() -> Path:
 
 
 def start_logging(*, verbose: bool = False) -> None:
-    """Send the `podlab` loggers to the file (warnings and worse, everything when verbose). Calling again adjusts."""
+    """Send the `podlab` loggers to the file (infos and worse, everything when verbose). Calling again adjusts."""
     logger = logging.getLogger("podlab")
     logger.setLevel(logging.DEBUG if verbose else logging.INFO)
     logger.propagate = False
     path = log_path()
     for handler in logger.handlers[:]:
-        if getattr(handler, "baseFilename", None) == str(path):
-            return
-        logger.removeHandler(handler)
+        if isinstance(handler, _PrivateFile):
+            if handler.baseFilename == str(path):
+                return
+            logger.removeHandler(handler)
+            handler.close()
     private_folder(path.parent)
     logger.addHandler(_handler(path))
 
@@ -40,11 +42,14 @@ def _handler(path: Path) -> logging.Handler:
 
 
 class _PrivateFile(logging.handlers.RotatingFileHandler):
-    """Opens its file 0600 from the first byte."""
+    """Opens its file 0600 from the first byte. What cannot be written is not said elsewhere: it may hold a secret."""
 
     def _open(self):  # type: ignore[no-untyped-def]  # the base class declares a stream type that has no public name
         descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-        return os.fdopen(descriptor, "a", encoding="utf-8")
+        return os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace")
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the base class prints the arguments
+        pass
 
 
 class _Redacted(logging.Formatter):

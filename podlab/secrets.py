@@ -7,11 +7,16 @@ text before it is logged or shown.
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import json
 import os
 import re
 import stat
+import unicodedata
 from pathlib import Path
 from typing import NoReturn
+from urllib.parse import quote
 
 from podlab.durable import private_folder, replace_file
 from podlab.errors import BadSecret, NotFound
@@ -20,6 +25,7 @@ from podlab.settings import home
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 _known: set[str] = set()
 MASK = "********"
+LIMIT_BYTES = 64 * 2**10
 
 
 class Secret:
@@ -28,7 +34,7 @@ class Secret:
     __slots__ = ("_value",)
 
     def __init__(self, value: str) -> None:
-        if not value or any(ord(character) < 32 for character in value):
+        if not value or any(unicodedata.category(letter) in ("Cc", "Cs") for letter in value):
             raise BadSecret("A secret is empty or holds a control character.", hint="Set it again, without a line end.")
         self._value = value
         remember(value)
@@ -57,9 +63,14 @@ class Secret:
 
 
 def remember(value: str) -> None:
-    """Have `redact` take `value` out of texts from now on. Short values are left: they would redact ordinary words."""
+    """Have `redact` take `value` out of texts from now on, and the forms in which texts quote it.
+
+    Short values are left: they would redact ordinary words.
+    """
     if len(value) >= 8:
-        _known.add(value)
+        data = value.encode(errors="replace")
+        in_url, in_base64 = quote(data, safe=""), base64.b64encode(data).decode().rstrip("=")
+        _known.update({value, json.dumps(value)[1:-1], repr(value)[1:-1], in_url, in_base64})
 
 
 def redact(text: str) -> str:
@@ -70,21 +81,36 @@ def redact(text: str) -> str:
 
 
 def find(name: str) -> Secret | None:
-    """The secret `name` from the environment, else from its file, else None. Raises BadSecret when it is kept unsafely."""
+    """The secret `name` from the environment, else from its file, else None. Raises BadSecret if kept unsafely."""
     _check(name)
     if text := os.environ.get(name):
-        return Secret(text.strip())
+        return _secret(text, f"The environment variable {name}")
     path = _path(name)
     try:
-        info = path.lstat()
+        # Checked on the open file, so that it cannot become another one in between; never waiting for a FIFO's writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
-    if not stat.S_ISREG(info.st_mode) or info.st_uid != os.getuid() or stat.S_IMODE(info.st_mode) & 0o077:
-        raise BadSecret(
-            f"{path} is not a private file of yours, so its content is not used.",
-            hint=f"Remove it and set it again: podlab secret set {name}",
-        )
-    return Secret(path.read_text("utf-8").strip())
+    except OSError as error:
+        raise _unsafe(path) from error
+    with os.fdopen(descriptor, "rb", closefd=True) as file:
+        info = os.fstat(descriptor)
+        if not stat.S_ISREG(info.st_mode) or info.st_uid != os.getuid() or stat.S_IMODE(info.st_mode) & 0o077:
+            raise _unsafe(path)
+        return _secret(file.read(LIMIT_BYTES).decode(errors="surrogateescape"), str(path))
+
+
+def _secret(text: str, where: str) -> Secret:
+    with contextlib.suppress(BadSecret):
+        return Secret(text.strip())
+    raise BadSecret(f"{where} holds no secret: it is empty or has a control character.", hint="Set it again.")
+
+
+def _unsafe(path: Path) -> BadSecret:
+    return BadSecret(
+        f"{path} is not a private file of yours, so its content is not used.",
+        hint=f"Remove it and set it again: podlab secret set {path.name}",
+    )
 
 
 def keep(name: str, value: Secret) -> None:

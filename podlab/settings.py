@@ -6,16 +6,18 @@ variable of the same name: `chat.max_tokens` is `PODLAB_CHAT_MAX_TOKENS`.
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from podlab.durable import locked, private_folder, replace_file
 from podlab.errors import BadSettings
 
+T = TypeVar("T")
 Source = Literal["flag", "environment", "file", "default"]
 
 
@@ -42,30 +44,48 @@ def _switch(text: str) -> bool:
         raise ValueError("on or off") from None
 
 
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan  # in no range, so the caller says what it takes
+
+
+def _text(text: str) -> str:
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ValueError("text that UTF-8 can hold")
+    return text
+
+
+def _name(text: str) -> str:
+    if not text or not text.isprintable():
+        raise ValueError("a name")
+    return text
+
+
 def _seconds(text: str) -> float:
-    value = float(text)
+    value = _number(text)
     if not 0 < value < 86400:
-        raise ValueError("seconds, more than 0")
+        raise ValueError("seconds, more than 0 and less than 86400")
     return value
 
 
 def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) >= 1):
         raise ValueError("a whole number from 1")
-    return value
+    return int(text)
 
 
 def _temperature(text: str) -> float:
-    value = float(text)
+    value = _number(text)
     if not 0 <= value <= 2:
         raise ValueError("a number from 0 to 2")
     return value
 
 
 SETTINGS: tuple[Setting, ...] = (
-    Setting("pod", str, "local", "the pod that commands without --on mean"),
-    Setting("chat.system", str, "", "the system prompt of new conversations"),
+    Setting("pod", _name, "local", "the pod that commands without --on mean"),
+    Setting("chat.system", _text, "", "the system prompt of new conversations"),
     Setting("chat.temperature", _temperature, 0.7, "how freely a model chooses its words: 0 always the likeliest"),
     Setting("chat.max_tokens", _count, 512, "the longest answer, in tokens"),
     Setting("keeper", _switch, True, "keep SSH connections and tunnels in a background process"),
@@ -77,8 +97,12 @@ _BY_NAME = {setting.name: setting for setting in SETTINGS}
 
 
 def home() -> Path:
-    """`PODLAB_HOME`, made if missing (0700). Raises StateDamaged when it belongs to somebody else."""
-    return private_folder(Path(os.environ.get("PODLAB_HOME") or Path.home() / ".podlab"))
+    """`PODLAB_HOME`, made if missing (0700). Raises StateDamaged when it belongs to somebody else or cannot be made."""
+    given = os.environ.get("PODLAB_HOME") or "~/.podlab"
+    try:
+        return private_folder(Path(given).expanduser().absolute())
+    except (RuntimeError, ValueError) as error:  # this user has no home folder; a NUL in the name
+        raise BadSettings(f"{given!r} cannot be a folder: {error}.", hint="Set PODLAB_HOME to your own.") from error
 
 
 def config_path() -> Path:
@@ -88,28 +112,30 @@ def config_path() -> Path:
 
 def read_config() -> dict[str, Any]:
     """config.toml as a table; {} when there is none. Raises BadSettings naming the line that is wrong."""
-    path = config_path()
-    try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadSettings(f"{path} cannot be read: {error}", hint="Mend it with: podlab config edit") from error
+    return _parsed(config_path(), tomllib.loads, {})
 
 
 def update_config(change: Callable[[Any], None]) -> None:
     """Change config.toml under a lock, keeping its comments and order. `change` gets a tomlkit document."""
     import tomlkit
-    from tomlkit.exceptions import TOMLKitError
 
     path = config_path()
     with locked(path.with_name("config.lock")):
-        try:
-            document = tomlkit.parse(path.read_text("utf-8")) if path.exists() else tomlkit.document()
-        except (TOMLKitError, UnicodeDecodeError) as error:
-            raise BadSettings(f"{path} cannot be read: {error}", hint="Mend it with: podlab config edit") from error
+        _parsed(path, tomllib.loads, None)  # tomlkit takes more than TOML allows
+        document = _parsed(path, tomlkit.parse, tomlkit.document())
         change(document)
         replace_file(path, tomlkit.dumps(document).encode())
+
+
+def _parsed(path: Path, parser: Callable[[str], T], otherwise: T) -> T:
+    """A TOML file as `parser` reads it; `otherwise` when there is none. Raises BadSettings."""
+    try:
+        return parser(path.read_text("utf-8-sig"))
+    except FileNotFoundError:
+        return otherwise
+    except (OSError, ValueError, RecursionError) as error:  # both TOML parsers raise kinds of ValueError
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise BadSettings(f"{path} cannot be read: {reason}", hint="Mend it with: podlab config edit") from error
 
 
 def setting(name: str) -> Setting:
@@ -120,27 +146,35 @@ def setting(name: str) -> Setting:
         raise BadSettings(f"There is no setting {name!r}.", hint="See: podlab config show") from None
 
 
-def parse(name: str, text: str) -> Any:
-    """The value that `text` means for a setting. Raises BadSettings naming the setting, the text and the fix."""
+def parse(name: str, text: str, *, where: str = "") -> Any:
+    """The value that `text` means for a setting. Raises BadSettings naming the setting, the text and the fix.
+
+    `where` says in that sentence who wants it so.
+    """
     declared = setting(name)
     try:
         return declared.kind(text)
     except ValueError as error:
-        raise BadSettings(f"{name} cannot be {text!r}.", hint=f"It takes {error}.") from error
+        said = f"{name} cannot be {text[:80]!r}{where and f', as {where} says'}."
+        raise BadSettings(said, hint=f"It takes {error}.") from error
 
 
 def value(name: str) -> tuple[Any, Source]:
     """A setting's value now, and where it comes from (environment, file or default)."""
     declared = setting(name)
     if (text := os.environ.get(declared.variable)) is not None:
-        return parse(name, text), "environment"
-    table: Any = read_config()
+        return parse(name, text, where=declared.variable), "environment"
+    found: Any = read_config()
     for part in name.split("."):
-        table = table.get(part) if isinstance(table, dict) else None
-    if table is None:
-        return declared.default, "default"
-    text = ("on" if table else "off") if isinstance(table, bool) else str(table)
-    return parse(name, text), "file"
+        if not isinstance(found, dict):
+            raise _no_table(name)
+        if (found := found.get(part)) is None:
+            return declared.default, "default"
+    if isinstance(found, bool):
+        found = "on" if found else "off"
+    if not isinstance(found, (str, int, float)):
+        raise BadSettings(f"{name} cannot be {str(found)[:80]}, as config.toml says.", hint="It takes a single value.")
+    return parse(name, str(found), where="config.toml"), "file"
 
 
 def store(name: str, text: str) -> Any:
@@ -150,8 +184,16 @@ def store(name: str, text: str) -> Any:
     def change(document: Any) -> None:
         *tables, key = name.split(".")
         for table in tables:
-            document = document.setdefault(table, {})
+            if not isinstance(document.setdefault(table, {}), dict):
+                raise _no_table(name)
+            document = document[table]
         document[key] = parsed
 
     update_config(change)
     return parsed
+
+
+def _no_table(name: str) -> BadSettings:
+    table = name.rpartition(".")[0]
+    said = f"{table} in config.toml is not a table, so {name} has no place in it."
+    return BadSettings(said, hint="Mend it with: podlab config edit")

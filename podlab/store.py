@@ -9,97 +9,136 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import TypeVar
 
+from podlab.durable import locked
+from podlab.errors import StateDamaged
 from podlab.settings import home
 from podlab.types import Endpoint, EndpointState
 
 SCHEMA = 1
 BUSY_S = 5.0
+T = TypeVar("T")
 
 
 class Store:
-    """Opens the file for each use: kernels and terminals come and go, and a connection must not cross a fork."""
+    """Opens the file for each use: kernels and terminals come and go, and a connection must not cross a fork.
+
+    Each method raises StateDamaged when the file cannot be used at all: a folder that cannot be written, a full disk,
+    a process that does not let go of it.
+    """
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path or home() / "cache.sqlite"
 
     def saw_pod(self, pod_id: str, when: float) -> None:
         """Note that a pod answered at `when` (seconds since the epoch)."""
-        with self._open() as db:
-            db.execute("insert or replace into pods values (?, ?)", (pod_id, when))
+        self._do(lambda db: db.execute("insert or replace into pods values (?, ?)", (pod_id, when)))
 
     def pod_seen(self, pod_id: str) -> float | None:
         """When the pod last answered, None if never."""
-        with self._open() as db:
-            row = db.execute("select last_seen from pods where id = ?", (pod_id,)).fetchone()
-        return row[0] if row else None
+        row = self._do(lambda db: db.execute("select last_seen from pods where id = ?", (pod_id,)).fetchone())
+        return row[0] if row and isinstance(row[0], float) else None
 
     def saw_endpoints(self, pod_id: str, endpoints: list[Endpoint], when: float) -> None:
         """Replace what is remembered of a pod's endpoints by what was just seen."""
-        with self._open() as db:
+        seen = [(e.id, pod_id, e.name, when, json.dumps(asdict(e))) for e in endpoints]
+
+        def write(db: sqlite3.Connection) -> None:
             db.execute("delete from endpoints where pod_id = ?", (pod_id,))
-            db.executemany(
-                "insert or replace into endpoints values (?, ?, ?, ?, ?)",
-                [(e.id, pod_id, e.name, when, json.dumps(asdict(e))) for e in endpoints],
-            )
+            db.executemany("insert or replace into endpoints values (?, ?, ?, ?, ?)", seen)
+
+        self._do(write)
 
     def endpoints_of(self, pod_id: str) -> list[Endpoint]:
         """What was last seen of a pod's endpoints; `last_seen` is set."""
-        with self._open() as db:
+
+        def read(db: sqlite3.Connection) -> list[Endpoint]:
             found = db.execute("select seen, value from endpoints where pod_id = ?", (pod_id,)).fetchall()
-        return [_endpoint(value, seen) for seen, value in found]
+            return [_endpoint(value, seen) for seen, value in found]
+
+        return self._do(read)
 
     def endpoint_names(self) -> list[str]:
         """Names of remembered endpoints, sorted."""
-        with self._open() as db:
-            return [name for (name,) in db.execute("select distinct name from endpoints order by name")]
+        query = "select distinct name from endpoints order by name"
+        return self._do(lambda db: [str(name) for (name,) in db.execute(query)])
 
     def forget_pod(self, pod_id: str) -> None:
         """Drop what is remembered of a pod."""
-        with self._open() as db:
+
+        def write(db: sqlite3.Connection) -> None:
             db.execute("delete from pods where id = ?", (pod_id,))
             db.execute("delete from endpoints where pod_id = ?", (pod_id,))
 
-    @contextlib.contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        try:
-            db = self._connect()
-        except sqlite3.DatabaseError:
-            self._set_aside()
-            db = self._connect()
-        try:
-            with db:
-                yield db
-        finally:
-            db.close()
+        self._do(write)
 
-    def _connect(self) -> sqlite3.Connection:
+    def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """`work` in one transaction; once more on a new file when this one turns out to be damaged."""
+        try:
+            try:
+                return self._once(work)
+            except _DAMAGE as error:
+                if not _is_damage(error):
+                    raise
+                self._set_aside(work)
+                return self._once(work)
+        except (sqlite3.Error, OSError) as error:
+            raise StateDamaged(
+                f"{self._path} cannot be used: {error}.", hint="See that its folder can be written and has room."
+            ) from error
+
+    def _once(self, work: Callable[[sqlite3.Connection], T]) -> T:
         self._path.touch(mode=0o600)
-        db = sqlite3.connect(self._path, timeout=BUSY_S)
-        try:
-            (version,) = db.execute("pragma user_version").fetchone()
-            if version != SCHEMA:
-                with db:
-                    db.execute("begin immediate")  # two kernels may find an empty file at the same time
-                    db.execute("drop table if exists pods")
-                    db.execute("drop table if exists endpoints")
-                    db.execute("create table pods (id text primary key, last_seen real)")
-                    db.execute("create table endpoints (id text primary key, pod_id text, name text, seen real, value text)")
-                    db.execute(f"pragma user_version = {SCHEMA:d}")
-            else:
-                db.execute("select count(*) from pods").fetchone()
-        except BaseException:
-            db.close()
-            raise
-        return db
+        with contextlib.closing(sqlite3.connect(self._path, timeout=BUSY_S)) as db, db:
+            if _version(db) != SCHEMA:
+                db.execute("begin immediate")
+                if _version(db) != SCHEMA:  # two kernels may find an empty file at the same time
+                    _begin_anew(db)
+            return work(db)
 
-    def _set_aside(self) -> None:
-        if self._path.exists():
-            self._path.replace(self._path.with_name(f"cache.damaged.{int(time.time())}.sqlite"))
+    def _set_aside(self, work: Callable[[sqlite3.Connection], object]) -> None:
+        """Move the damaged file away, unless another process did so in the meantime; the last one is kept."""
+        with locked(self._path.with_name("cache.lock")):
+            try:
+                self._once(work)
+            except _DAMAGE as error:
+                if not _is_damage(error):
+                    raise
+                # A journal that belonged to the damaged file would be played back into the new one.
+                for suffix in ("", "-journal", "-wal", "-shm"):
+                    with contextlib.suppress(FileNotFoundError):
+                        self._path.with_name(self._path.name + suffix).replace(
+                            self._path.with_name(f"{self._path.stem}.damaged.sqlite{suffix}")
+                        )
+
+
+_DAMAGE = (sqlite3.Error, ValueError, KeyError, TypeError, RecursionError)
+"""What damaged bytes make of a query or of a row."""
+_SURROUNDINGS = frozenset({sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM,
+                           sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN,
+                           sqlite3.SQLITE_PROTOCOL})  # fmt: skip
+"""SQLite's codes for what is no fault of the file."""
+
+
+def _is_damage(error: Exception) -> bool:
+    code = getattr(error, "sqlite_errorcode", None)  # an extended code has the plain one in its lowest byte
+    return code is None or code & 0xFF not in _SURROUNDINGS
+
+
+def _version(db: sqlite3.Connection) -> int:
+    return int(db.execute("pragma user_version").fetchone()[0])
+
+
+def _begin_anew(db: sqlite3.Connection) -> None:
+    db.execute("drop table if exists pods")
+    db.execute("drop table if exists endpoints")
+    db.execute("create table pods (id text primary key, last_seen real)")
+    db.execute("create table endpoints (id text primary key, pod_id text, name text, seen real, value text)")
+    db.execute(f"pragma user_version = {SCHEMA:d}")
 
 
 def _endpoint(value: str, seen: float) -> Endpoint:

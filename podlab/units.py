@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 
 from podlab.errors import BadArgument
 
@@ -23,10 +24,10 @@ def bytes_text(count: int) -> str:
 
 def parse_bytes(text: str) -> int:
     """'3.6 MB', '512MiB', '80G' -> bytes. Raises BadArgument."""
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmgt]i?)?b?\s*", text, re.IGNORECASE)
+    match = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([kmgt]i?)?b?\s*", text, re.IGNORECASE)
     if match is None:
         raise BadArgument(f"{text!r} is not a size.", hint="Write it as 500MB, 80GB or 512MiB.")
-    return round(float(match[1]) * _BYTE_UNITS[(match[2] or "").lower()])
+    return round(Decimal(match[1]) * _BYTE_UNITS[(match[2] or "").lower()])
 
 
 def duration_text(seconds: float) -> str:
@@ -45,18 +46,20 @@ def duration_text(seconds: float) -> str:
 
 def parse_duration_s(text: str) -> float:
     """'90', '90s', '10m', '2h', '1d' -> seconds. Raises BadArgument."""
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d)?\s*", text, re.IGNORECASE)
+    match = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*(ms|s|m|h|d)?\s*", text, re.IGNORECASE)
     if match is None:
         raise BadArgument(f"{text!r} is not a duration.", hint="Write it as 30s, 10m, 2h or 1d.")
     return float(match[1]) * _TIME_UNITS_S[(match[2] or "s").lower()]
 
 
 def age_text(then: float | None, now: float) -> str:
-    """Seconds since the epoch -> '3 min ago', 'just now', 'never'."""
+    """Seconds since the epoch -> '3 min ago', '5 s ago', 'just now', 'never'."""
     if then is None:
         return "never"
-    age_s = max(0.0, now - then)
-    return "just now" if age_s < 2 else f"{duration_text(float(int(age_s)))} ago"
+    age_s = int(max(0.0, now - then))
+    if age_s < 2:
+        return "just now"
+    return f"{age_s} s ago" if age_s < 60 else f"{duration_text(age_s)} ago"
 
 
 def rate_text(per_second: float) -> str:

@@ -8,8 +8,10 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import re
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -21,9 +23,14 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def first_line(cell: Any) -> str:
-    lines = [line for line in cell.source.splitlines() if line.strip()]
-    return (lines[0][:70] + (" ..." if len(lines) > 1 else "")) if lines else "(empty)"
+def label(cell: Any) -> str:
+    """A cell in one line: all of a cell magic, the first line of anything else."""
+    first, *rest = str(cell.source).strip().splitlines()
+    if first.startswith("%%"):
+        first = "  ".join([first, *rest])
+    elif rest:
+        first += " ..."
+    return first if len(first) <= 74 else first[:70] + " ..."
 
 
 def said(cell: Any) -> str:
@@ -43,7 +50,7 @@ def said(cell: Any) -> str:
 def usage_errors(notebook: Any) -> list[str]:
     """Cells that IPython refused with a UsageError: it goes to stderr only, so the cell looks as if it had worked."""
     return [
-        first_line(cell)
+        label(cell)
         for cell in notebook.cells
         for output in cell.get("outputs", [])
         if output.output_type == "stream" and output.name == "stderr" and "UsageError" in output.text
@@ -61,7 +68,7 @@ class Progress:
     def start(self, cell: Any, cell_index: int) -> None:
         if cell_index in self.code:
             self.started = time.monotonic()
-            print(f"[{self.code.index(cell_index) + 1:2}/{len(self.code)}] {first_line(cell):75}", end="", flush=True)
+            print(f"[{self.code.index(cell_index) + 1:2}/{len(self.code)}] {label(cell):75}", end="", flush=True)
 
     def end(self, cell: Any, cell_index: int, execute_reply: Any) -> None:
         print(f"{time.monotonic() - self.started:6.1f} s", flush=True)
@@ -81,7 +88,11 @@ def execute(path: Path, *, timeout_s: int, answers: bool) -> Any:
         on_cell_start=progress.start,
         on_cell_executed=progress.end,
     )
-    client.execute()
+    # Sockets of this user's own instead of ports that any program of this computer could speak to.
+    with tempfile.TemporaryDirectory(prefix="kernel-") as sockets:
+        manager = client.create_kernel_manager()
+        manager.transport, manager.ip = "ipc", f"{sockets}/k"
+        client.execute()
     return notebook
 
 
@@ -99,6 +110,10 @@ def main() -> int:
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         print(f"\nThe notebook stopped at the cell above:\n{ESCAPES.sub('', str(error)).strip()}", file=sys.stderr)
         return 1
+    except (KeyboardInterrupt, asyncio.CancelledError, AssertionError):
+        # At Ctrl-C nbclient ends the kernel itself, and then whatever waits for the kernel fails in one of these ways.
+        print("\nInterrupted.", file=sys.stderr)
+        return 130
     if args.save:
         nbformat.write(notebook, args.save)  # type: ignore[no-untyped-call]
     if refused := usage_errors(notebook):

@@ -107,6 +107,10 @@ class Sshd:
                 parents.append(child)
         return found
 
+    def connections(self) -> set[int]:
+        """One process for each connection."""
+        return set() if self.process is None else set(_sshd_children().get(self.pid, ()))
+
     def kill_sessions(self) -> int:
         """Cut every connection as a crash would; how many processes that were."""
         pids = self.session_pids()

@@ -36,8 +36,10 @@ def notebook_env(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[di
             "IPYTHONDIR": str(own_home / "ipython"),
         }
         yield env
-        stop = [sys.executable, "-c", "import podlab.cli; podlab.cli.main()", "model", "stop", "--all", "--yes"]
-        subprocess.run(stop, env=env, capture_output=True, timeout=60, check=False)
+        stop = "from podlab.cli import run; run(['model', 'stop', '--all', '--yes'])"
+        end = "from podlab.transport.kept import stop_keeper; stop_keeper()"
+        for code in (stop, end):
+            subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, timeout=60, check=False)
 
 
 @pytest.fixture

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -48,5 +51,17 @@ def test_every_exported_name_is_in_the_reference(name: str) -> None:
     assert f"`podlab.{name}`" in (ROOT / "docs" / "reference.md").read_text()
 
 
-def test_types_are_shipped() -> None:
-    assert (Path(podlab.__file__).parent / "py.typed").exists()
+def test_the_wheel_holds_everything_the_package_needs(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        held = {name for name in archive.namelist() if name.startswith("podlab/")}
+        licences = [name for name in archive.namelist() if name.endswith("licenses/LICENSE")]
+
+    here = {file.relative_to(ROOT).as_posix() for file in (ROOT / "podlab").rglob("*") if file.is_file()}
+    assert held == {file for file in here if "__pycache__" not in file}
+    assert {"podlab/py.typed", "podlab/remote/supervisor.py", "podlab/catalog/models.toml"} <= held
+    assert any(name.endswith(".gguf") for name in held)
+    assert licences
+    assert wheel.stat().st_size < 10 * 2**20

@@ -45,7 +45,7 @@ def drive(work: Work[T], audience: Audience, *, yes: bool = False) -> T:
                         audience.notice(event)
                     case Ask():
                         answer = True if yes and event.kind != "host_key" else audience.ask(event)
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001  # the work decides what it means, and ends by it otherwise
                 event = work.throw(error)
             else:
                 event = work.send(answer)

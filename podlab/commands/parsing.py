@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import math
+import re
+import shlex
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from podlab.commands.verb import Option, Verb, options_of
 from podlab.errors import BadArgument
+
+MAGICS = ("pod", "model", "chat")
+"""The groups that are magics of their own; the others are called through `%podlab`."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +65,9 @@ def parser_of(verb: Verb, *, magic: bool) -> argparse.ArgumentParser:
 
 
 def called(verb: Verb, *, magic: bool) -> str:
-    """How a person calls it: `%pod list`, `%%chat`, or `podlab pod list`."""
-    if not magic:
-        return f"podlab {verb.words}"
-    return ("%%" if verb.cell == "must" else "%") + verb.words
+    """How a person calls it: `%pod list`, `%%chat`, `%podlab logs`, or `podlab pod list`."""
+    start = "" if magic and verb.group in MAGICS else "podlab "
+    return ("%%" if verb.cell == "must" else "%") * magic + start + verb.words
 
 
 def parse(verb: Verb, words: Sequence[str], *, magic: bool, cell: str | None = None) -> Call:
@@ -71,43 +77,94 @@ def parse(verb: Verb, words: Sequence[str], *, magic: bool, cell: str | None = N
     last operand takes all the rest (`pod run`), the first operand ends our options.
     """
     parser = parser_of(verb, magic=magic)
-    ours, rest = list(words), []
-    takes_all = any(operand.count == "..." for operand in verb.operands)
-    if "--" in ours and not takes_all:
-        cut = ours.index("--")
-        ours, rest = ours[:cut], ours[cut + 1 :]
-        if rest and not verb.rest:
-            raise BadArgument(f"{parser.prog} takes nothing after --, got {rest[0]!r}.", hint=f"See {parser.prog} --help")
-    if _asks_for_help(verb, ours):
+    if _asks_for_help(verb, words):
         return Call(verb, argparse.Namespace(), help=parser.format_help())
-    args, unknown = parser.parse_known_args(ours)
-    if unknown:
-        names = [name for option in options_of(verb) for name in (option.name, option.short) if name]
-        near = did_you_mean(unknown[0].partition("=")[0], names) if unknown[0].startswith("-") else ""
-        what = "option" if unknown[0].startswith("-") else "operand"
-        raise BadArgument(
-            f"{parser.prog} has no {what} {unknown[0]!r}.", hint=near or f"See {parser.prog} --help"
-        )
+    options, operands, rest = _sorted(verb, words, parser.prog)
+    if rest and not verb.rest:
+        raise BadArgument(f"{parser.prog} takes nothing after --, got {rest[0]!r}.", hint=f"See {parser.prog} --help")
+    if last := _taking_all(verb):
+        args = parser.parse_args(options)
+        setattr(args, last, operands)
+    else:
+        # argparse fills optional operands with nothing when an option stands among them, so it gets them together.
+        args, unknown = parser.parse_known_args([*options, *(["--", *operands] if operands else [])])
+        if unknown := [word for word in unknown if word != "--"]:
+            raise BadArgument(f"{parser.prog} has no operand {unknown[0]!r}.", hint=f"See {parser.prog} --help")
     args.rest = rest
     args.cell = cell
     return Call(verb, args)
 
 
+def _taking_all(verb: Verb) -> str:
+    """The operand that takes all the rest as it is, or ""."""
+    return next((operand.name for operand in verb.operands if operand.count == "..."), "")
+
+
+def _options_by_name(verb: Verb) -> dict[str, Option]:
+    return {name: option for option in options_of(verb) for name in (option.name, option.short) if name}
+
+
+def _is_option(word: str) -> bool:
+    """Whether a word is meant as an option: no negative number, no sentence that begins with a dash."""
+    name = word.partition("=")[0]
+    return len(name) > 1 and name.startswith("-") and not re.fullmatch(r"-[0-9.]+|.*\s.*", name, re.DOTALL)
+
+
 def _asks_for_help(verb: Verb, words: Sequence[str]) -> bool:
-    """Whether -h or --help stands where our options stand: for `pod run`, only before the command."""
-    takes_value = {n for o in options_of(verb) if o.kind is not bool for n in (o.name, o.short) if n}
-    takes_all = any(operand.count == "..." for operand in verb.operands)
-    skip = False
-    for word in words:
-        if skip:
-            skip = False
-        elif word in ("-h", "--help"):
+    """Whether -h or --help stands where our options stand: before --, and for `pod run` before the command."""
+    known = _options_by_name(verb)
+    queue = deque(words)
+    while queue:
+        word = queue.popleft()
+        if word in ("-h", "--help"):
             return True
-        elif word in takes_value:
-            skip = True
-        elif takes_all and not word.startswith("-"):
+        if word == "--" or (_taking_all(verb) and not _is_option(word)):
             return False
+        if word in known and known[word].kind is not bool and queue:
+            queue.popleft()
     return False
+
+
+def _sorted(verb: Verb, words: Sequence[str], prog: str) -> tuple[list[str], list[str], list[str]]:
+    """Words as options (each with its value), operands, and what follows `--`. Raises BadArgument for no option."""
+    known = _options_by_name(verb)
+    options: list[str] = []
+    operands: list[str] = []
+    queue = deque(words)
+    while queue:
+        word = queue.popleft()
+        if word == "--":
+            break
+        if not _is_option(word):
+            operands.append(word)
+            if _taking_all(verb):
+                break
+            continue
+        name, equals, _ = word.partition("=")
+        option = known.get(name)
+        if option is None:
+            if word.startswith("--") or word[:2] not in known:
+                near = did_you_mean(name, known)
+                raise BadArgument(f"{prog} has no option {name!r}.", hint=near or f"See {prog} --help")
+            options.append(word)  # -n20, -yv
+        elif option.kind is bool:
+            if equals:
+                raise BadArgument(f"{option.name} takes no value.", hint=f"Write it as {option.name}")
+            options.append(option.name)
+        elif equals:
+            options.append(word if name == option.name else f"{option.name}={word.partition('=')[2]}")
+        elif not queue or queue[0] == "--" or queue[0].partition("=")[0] in known:
+            raise BadArgument(f"{option.name} needs a value.", hint=f"Write it as {option.name} {_shape(option)}.")
+        else:
+            options.append(f"{option.name}={queue.popleft()}")
+    if _taking_all(verb):
+        return options, [*operands, *queue], []
+    return options, operands, list(queue)
+
+
+def _shape(option: Option) -> str:
+    """What stands for an option's value in help."""
+    return option.metavar or ("|".join(option.values) if isinstance(option.values, tuple) else "VALUE")
 
 
 def _add(parser: argparse.ArgumentParser, option: Option) -> None:
@@ -125,17 +182,43 @@ def _checked(option: Option) -> Any:
 
     def convert(text: str) -> Any:
         try:
-            return option.kind(text)
+            value = option.kind(text)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError("no finite number")
+            if isinstance(option.values, tuple) and value not in option.values:
+                raise ValueError("none of those")
         except ValueError as error:
-            kind = {int: "a whole number", float: "a number"}.get(option.kind, option.metavar or "a value")  # type: ignore[call-overload]
-            raise BadArgument(f"{option.name} takes {kind}, got {text!r}.", hint=f"Write it as {option.name} {option.metavar or 'VALUE'}.") from error  # noqa: E501
+            kinds: dict[Any, str] = {int: "a whole number", float: "a number"}
+            kind = " or ".join(option.values) if isinstance(option.values, tuple) else kinds.get(option.kind, "a value")
+            raise BadArgument(
+                f"{option.name} takes {kind}, got {text!r}.", hint=f"Write it as {option.name} {_shape(option)}."
+            ) from error
+        return value
 
     return convert
 
 
 def _epilog(verb: Verb, *, magic: bool) -> str:
     lines = [f"After --: {verb.rest}", ""] if verb.rest else []
-    if verb.example:
-        example = verb.example if magic else verb.example.replace("%%", "podlab ").replace("%", "podlab ")
+    if example := example_of(verb, magic=magic):
         lines += ["example:", *("  " + line for line in example.splitlines())]
+    return "\n".join(lines)
+
+
+def example_of(verb: Verb, *, magic: bool) -> str:
+    """The verb's example as it works in a notebook, or in a terminal, where a cell's body becomes the last operand."""
+    lines: list[str] = []
+    calls: list[tuple[str, list[str]]] = []
+    for line in verb.example.splitlines():
+        if line.startswith(("%", "podlab ")):
+            calls.append((line, []))
+        elif calls:
+            calls[-1][1].append(line)
+    for call, body in calls:
+        if magic:
+            lines += [f"%{call}" if call.startswith("podlab ") else call, *body]
+        elif not body:
+            lines.append(call if call.startswith("podlab ") else "podlab " + call.removeprefix("%podlab ").lstrip("%"))
+        elif verb.operands and verb.operands[-1].count == "*":
+            lines.append(f"podlab {call.lstrip('%')} {shlex.quote(chr(10).join(body))}")
     return "\n".join(lines)

@@ -6,11 +6,12 @@ The documents are a promise: fields are added, never renamed. `document` makes t
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from podlab.types import Endpoint, JobRow, LogLines, Message, PodStatus, TunnelRow, Usage
+from podlab.types import Endpoint, JobRow, Message, PodStatus, TunnelRow, Usage
 
 
 @dataclass(frozen=True)
@@ -202,17 +203,21 @@ def document(value: Any) -> Any:
         return {str(key): document(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [document(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # JSON has no word for it
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
     return str(value)
 
 
 def rows(value: Any) -> list[Any] | None:
-    """The rows of a value that is a table (its first tuple of dataclasses), else None."""
-    for field in dataclasses.fields(value):
-        items = getattr(value, field.name)
-        if field.name.endswith("s") and isinstance(items, tuple):
-            if all(dataclasses.is_dataclass(item) for item in items) and not isinstance(value, ConversationDetail):
-                return list(items)
-            return None
-    return None
+    """The rows of a value that is a table, else None."""
+    name = _ROWS.get(type(value))
+    return None if name is None else list(getattr(value, name))
+
+
+_ROWS = {
+    PodList: "pods", EndpointList: "endpoints", ModelList: "models", JobList: "jobs", TunnelList: "tunnels",
+    SettingList: "settings", SecretList: "secrets",
+}  # fmt: skip
+"""The tables, and which field holds their rows."""

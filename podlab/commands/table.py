@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from podlab.commands import chat, model, own, pod
-from podlab.commands.parsing import did_you_mean
+from podlab.commands.parsing import MAGICS, did_you_mean
 from podlab.commands.verb import Verb
 from podlab.errors import BadArgument
 
@@ -38,7 +38,8 @@ def find(words: Sequence[str]) -> tuple[Verb, list[str]]:
     first = words[0] if words else ""
     if first in _GROUPS:
         prefix = [first, "tunnel"] if list(words[:2]) == ["pod", "tunnel"] else [first]
-        names = [" ".join(verb.words.split()[len(prefix) :]) for verb in VERBS if verb.words.split()[: len(prefix)] == prefix]
+        calls = [verb.words.split() for verb in VERBS]
+        names = [" ".join(call[len(prefix) :]) for call in calls if call[: len(prefix)] == prefix]
         given = words[len(prefix)] if len(words) > len(prefix) else ""
         said = f"{' '.join(prefix)} has no verb {given!r}." if given else f"{' '.join(prefix)} needs a verb."
         raise BadArgument(said, hint=did_you_mean(given, names) or f"Verbs: {', '.join(n for n in names if n)}")
@@ -48,7 +49,7 @@ def find(words: Sequence[str]) -> tuple[Verb, list[str]]:
 
 def group_help(group: str, *, magic: bool) -> str:
     """What a group can do, a line a verb."""
-    start = f"%{group}" if magic else f"podlab {group}"
+    start = ("%" if magic else "") + ("" if magic and group in MAGICS else "podlab ") + group
     width = max(len(verb.name) for verb in verbs_of(group)) + 2
     lines = [f"usage: {start} VERB ...", "", f"{group}: {_GROUPS[group]}", ""]
     lines += [f"  {verb.name:<{width}}{verb.summary}" for verb in verbs_of(group)]

@@ -185,7 +185,7 @@ def _reply(value: Reply, now: float) -> tuple[Block, ...]:
 def _conversation(value: ConversationDetail, now: float) -> tuple[Block, ...]:
     if not value.messages:
         return (Line(Cell(f"Nothing has been said to {value.endpoint} yet.")),)
-    return tuple(Prose(message.content, message.reasoning, speaker=message.role) for message in value.messages)
+    return tuple(Prose(said.content.strip("\n"), said.reasoning, speaker=said.role) for said in value.messages)
 
 
 def _present(pairs: list[tuple[str, Cell]]) -> tuple[tuple[str, Cell], ...]:

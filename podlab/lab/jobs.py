@@ -15,6 +15,7 @@ from podlab.events import Chunk, Notice, Stage, Work
 from podlab.lab import pods
 from podlab.lab.facts import Facts
 from podlab.lab.fanout import ask_all
+from podlab.lab.patience import abandon, repeated
 from podlab.lab.supervisor import PodSide, result_of
 from podlab.types import JobRow, Pod, Step
 
@@ -41,16 +42,16 @@ def start(workspace: Workspace, pod: Pod, argv: Sequence[str], script: str | Non
     shown = shlex.join(argv) if script is None else (script.strip().splitlines() or [""])[0]
     files = {} if script is None else {SCRIPT: script if script.endswith("\n") else script + "\n"}
     side = workspace.side(pod)
-    for attempt in (1, 2, 3):
-        try:
-            started = side.start(
-                id=job_id, name=job_id, kind="job", steps=(Step("run", tuple(argv)),), files=files,
-                meta={"command": shown[:500]},
-            )  # fmt: skip
-            break
-        except LinkLost:
-            if attempt == 3:
-                raise
+    step = Step("run", tuple(argv))
+    try:
+        started = repeated(
+            lambda: side.start(
+                id=job_id, name=job_id, kind="job", steps=(step,), files=files, meta={"command": shown[:500]}
+            )
+        )
+    except KeyboardInterrupt:
+        yield from abandon(side, job_id, job_id)
+        raise
     return row(pod, started.facts)
 
 
@@ -144,8 +145,7 @@ def _outputs(side: PodSide, job_id: str, *, stop_on_interrupt: bool) -> Work[Non
         yield from _heard(heard, side, job_id)
     except KeyboardInterrupt:
         if stop_on_interrupt:
-            yield Stage("stop", f"Interrupted: ending {job_id}")
-            result_of(side.stop(job_id, grace_s=5.0))
+            yield from abandon(side, job_id, job_id)
         else:
             yield Notice(f"{job_id} goes on. Watch it again: podlab pod attach {job_id}")
         raise

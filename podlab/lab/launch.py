@@ -6,9 +6,9 @@ import re
 import secrets as random
 import sys
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from podlab import secrets
 from podlab.catalog import catalog
@@ -17,10 +17,11 @@ from podlab.catalog.sources import HubSource, PodSource
 from podlab.engines import engine_named
 from podlab.engines.base import Backend, Cause, Engine, ServeSpec
 from podlab.engines.base import PodFacts as EngineFacts
-from podlab.errors import AlreadyExists, BadArgument, EngineCrashed, EngineNotReady, LinkLost, PodlabError
+from podlab.errors import AlreadyExists, BadArgument, EngineCrashed, EngineNotReady, LinkLost
 from podlab.events import Notice, Stage, Work
 from podlab.lab import endpoints, files, pods
 from podlab.lab.facts import Facts, HealthCheck, PodFacts
+from podlab.lab.patience import LINK_TRIES, abandon, repeated
 from podlab.lab.supervisor import PodSide, result_of
 from podlab.types import Endpoint, EndpointState, Pod, Step
 
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 PORT_TRIES = 3
 """A free port can be lost between being chosen and being bound; then another one is chosen."""
-LINK_TRIES = 4
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def start(workspace: Workspace, pod: Pod, wish: Wish, *, host_key: str | None = 
     step_secrets = _step_secrets(steps)
     try:
         yield Stage("start", f"Starting {name} on {pod.name}")
-        _again(
+        repeated(
             lambda: side.start(
                 id=endpoint_id, name=name, steps=steps, port=wish.port, model=entry.id, engine=engine.name, key=key,
                 secrets=step_secrets, files={file.name: file.text for file in engine.files(spec, machine)},
@@ -100,7 +99,7 @@ def start(workspace: Workspace, pod: Pod, wish: Wish, *, host_key: str | None = 
         )  # fmt: skip
         last = yield from _until_ready(workspace, pod, endpoint_id, engine, step_secrets, port_fixed=wish.port != 0)
     except KeyboardInterrupt:
-        yield from _abandon(side, endpoint_id, name)
+        yield from abandon(side, endpoint_id, name)
         raise
     endpoints.listing(workspace, [pod])
     return endpoints.endpoint_of(workspace, pod, last)
@@ -277,23 +276,3 @@ def _status(facts: Facts) -> int | None:
 
 def _ended(status: int | None) -> str:
     return "exit status unknown" if status is None else f"exit status {status}"
-
-
-def _abandon(side: PodSide, endpoint_id: str, name: str) -> Work[None]:
-    """Stop what a person no longer wants. It may not have been started at all."""
-    yield Stage("stop", f"Interrupted: stopping {name}")
-    try:
-        result_of(side.stop(endpoint_id, grace_s=3.0))
-    except PodlabError as error:
-        yield Notice(f"{name} may still be starting: {error.message}", "warning")
-
-
-def _again(call: Callable[[], T]) -> T:
-    """Repeat a request that is idempotent while the link breaks."""
-    for attempt in range(1, LINK_TRIES + 1):
-        try:
-            return call()
-        except LinkLost:
-            if attempt == LINK_TRIES:
-                raise
-    raise AssertionError("the last attempt always returns or raises")

@@ -17,7 +17,7 @@ from podlab.events import Answer, Ask, Chunk, Notice, Stage
 from podlab.notebook.live import Bundle, Live
 from podlab.notebook.streams import Streams
 from podlab.secrets import redact
-from podlab.types import LogLines
+from podlab.types import JobRow, LogLines
 from podlab.units import duration_text
 
 _STAGES_PER_S = 10
@@ -82,7 +82,7 @@ class CellAudience:
         """Whether what the cell shows already says all that `value` would."""
         if isinstance(value, Reply):
             return self._said.visible
-        return isinstance(value, LogLines) and self.streams.used
+        return isinstance(value, (JobRow, LogLines)) and self.streams.used
 
     def close(self, value: Any = None, problem: str = "") -> None:
         """End every output: exact when there is a value; with `problem`, what had come stays, and why it ended."""

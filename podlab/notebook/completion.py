@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from podlab.notebook.session import Session
 
 _MAGIC = re.compile(r"\s*(?:[^\W\d][\w.,\[\]'\" ]*=\s*)?(%{1,2})(pod|model|chat|podlab)(?=\s)")
-_WORD = re.compile(r"""(?:[^\s"']|"[^"]*(?:"|$)|'[^']*(?:'|$))+""")
+_WORD = re.compile(r"""(?:\\(?:.|$)|[^\s"'\\]|"[^"]*(?:"|$)|'[^']*(?:'|$))+""")
 _KINDS = {
     "pods": "pod", "endpoints": "endpoint", "models": "model", "jobs": "job", "settings": "setting",
     "secrets": "secret", "files": "path", "engines": "engine",
@@ -96,8 +96,10 @@ def _located(context: CompletionContext) -> _Here | None:
     line = context.line_with_cursor
     found = _MAGIC.match(line)
     cursor = context.cursor_position
-    if found is None or cursor <= found.end() or (found[1] == "%%" and context.cursor_line > 0):
+    if found is None or cursor <= found.end():
         return None
+    if context.cursor_line > 0 and (found[1] == "%%" or re.match(r"\s*%%(pod|model|chat|podlab)\b", context.full_text)):
+        return None  # the body of one of our cells is a script or something said
     typed = line[found.end() : cursor]
     words = [word[0] for word in _WORD.finditer(typed)]
     piece = "" if typed[-1].isspace() else words.pop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,9 @@ MAGICS = (
 )
 
 
+_QUESTION = re.compile(r"((?:[^\W\d]\w*\s*=\s*)?)%chat\s+(\S.*\?)")
+
+
 @dataclass(frozen=True)
 class _Loaded:
     session: Session
@@ -52,6 +56,7 @@ def load(shell: InteractiveShell) -> None:
             register(_function(session, magic), kind, magic.name)
     matcher = _matcher(session)
     shell.Completer.custom_matchers.append(matcher)
+    shell.input_transformers_cleanup.append(questions)
     _configurables(shell).append(session.config)
     _loaded[shell] = _Loaded(session, matcher)
 
@@ -67,8 +72,21 @@ def unload(shell: InteractiveShell) -> None:
         if hasattr(shell.magics_manager.user_magics, magic.name):
             delattr(shell.magics_manager.user_magics, magic.name)
     shell.Completer.custom_matchers.remove(loaded.matcher)
+    shell.input_transformers_cleanup.remove(questions)
     _configurables(shell).remove(loaded.session.config)
     loaded.session.close()
+
+
+def questions(lines: list[str]) -> list[str]:
+    """`%chat Who are you?` is asked, not looked up: to IPython a line that ends in ? asks for help on its last word.
+
+    Only for a cell of that one line: further in, such a line may stand in a string or in a script.
+    """
+    said = [line for line in lines if line.strip()]
+    found = _QUESTION.fullmatch(said[0].rstrip()) if len(said) == 1 else None
+    if found is None:
+        return lines
+    return [f"{found[1]}get_ipython().run_line_magic('chat', {found[2]!r})\n"]
 
 
 def _function(session: Session, magic: Magic) -> Callable[..., Any]:

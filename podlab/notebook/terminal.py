@@ -13,7 +13,7 @@ from podlab.events import Answer, Ask, Chunk, Notice, Stage
 from podlab.notebook.cell import asked
 from podlab.notebook.streams import Streams
 from podlab.secrets import redact
-from podlab.types import LogLines
+from podlab.types import JobRow, LogLines
 
 
 class TerminalAudience:
@@ -55,7 +55,7 @@ class TerminalAudience:
         """Whether what was written already says all that `value` would."""
         if isinstance(value, Reply):
             return self._answered
-        return isinstance(value, LogLines) and self.streams.used
+        return isinstance(value, (JobRow, LogLines)) and self.streams.used
 
     def close(self, value: Any = None, problem: str = "") -> None:
         """End the last line."""

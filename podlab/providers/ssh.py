@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import shlex
 import uuid
@@ -38,9 +39,9 @@ def parse_address(text: str) -> SshAddress:
     keys: list[str] = []
     queue = iter(words)
     for word in queue:
-        if word in ("-p", "-i", "-l", "-J", "-o"):
-            given = next(queue, None)
-            if given is None:
+        if word[:2] in ("-p", "-i", "-l", "-J", "-o"):
+            word, given = word[:2], word[2:] or next(queue, None)
+            if not given:
                 raise BadArgument(f"{word} in {text!r} has no value.", hint=FORM)
             if word == "-p":
                 port = _port(given, text)
@@ -49,7 +50,7 @@ def parse_address(text: str) -> SshAddress:
             elif word == "-l":
                 user = given
             elif word == "-J":
-                jump = given
+                jump = _jump(given, text)
             else:
                 raise BadArgument(f"-o {given} in {text!r} is not understood.", hint="Put it into ~/.ssh/config.")
         elif word in _FLAGS_IGNORED:
@@ -69,18 +70,41 @@ def _address(
     named_user, at, host = target.removeprefix("ssh://").rpartition("@")
     if at:
         user = named_user
-    if host.count(":") == 1 and port is None:
+    if target.startswith("ssh://"):
+        host = host.removesuffix("/")
+    bracketed = re.fullmatch(r"\[([^\[\]]*)\](?::(.*))?", host)
+    if bracketed is not None:
+        host, digits = bracketed[1], bracketed[2]
+    elif host.count(":") == 1:
         host, _, digits = host.partition(":")
+    else:
+        digits = None
+    if digits is not None:
+        if port not in (None, _port(digits, text)):
+            raise BadArgument(f"{text!r} names two ports, {port} and {digits}.", hint=FORM)
         port = _port(digits, text)
-    host = host.removeprefix("[").removesuffix("]")
-    if not _HOST.fullmatch(host):
+    if not _HOST.fullmatch(host) or (":" in host and not _is_ipv6(host)):
         raise BadArgument(f"{text!r} names no machine that SSH could reach.", hint=FORM)
     if user is not None and not _USER.fullmatch(user):
         raise BadArgument(f"{user!r} in {text!r} cannot be a user name.", hint=FORM)
     return SshAddress(host, user, port, keys, proxy_jump=jump)
 
 
+def _jump(text: str, whole: str) -> str:
+    """`-J`'s value, each machine in it checked as an address is: it becomes the argument of a command."""
+    for machine in text.split(","):
+        _address(machine, whole, None, None, (), None)
+    return text
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        return ipaddress.ip_address(text).version == 6
+    except ValueError:
+        return False
+
+
 def _port(text: str, whole: str) -> int:
-    if not text.isdigit() or not 0 < int(text) < 65536:
+    if not re.fullmatch("[0-9]{1,5}", text) or not 0 < int(text) < 65536:
         raise BadArgument(f"{text!r} in {whole!r} is not a port.", hint="A port is a number from 1 to 65535.")
     return int(text)

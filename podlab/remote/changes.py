@@ -39,9 +39,12 @@ STRAY_GRACE_S = 2.0
 """What outlives its main process gets this long to end by itself after TERM."""
 MONITOR_GRACE_S = 3.0
 KILL_WAIT_S = 10.0
+BEGIN_WAIT_S = 20.0
 NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
-OWN_FILES = re.compile(r"(spec|run|stop|progress)\.json|key|monitor\.(py|log)|(log|stdout|stderr|marks|exit|ready)\..*")
+OWN_FILES = re.compile(
+    r"(spec|run|stop|progress)\.json|key|monitor\.(py|log|lock)|(log|stdout|stderr|marks|exit|ready)\..*"
+)
 # What an engine may know of the user's environment; the rest (provider keys, tokens) is none of its business.
 ENGINE_ENV = re.compile(
     r"PATH|HOME|LANG|TMPDIR|USER|SHELL|LD_LIBRARY_PATH|XDG_CACHE_HOME|HF_HOME|(LC|CUDA|NVIDIA|OMP)_.*|(ROCM|HIP).*"
@@ -97,7 +100,7 @@ def checked_steps(request: Json) -> list[Json]:
     names = [step["name"] for step in steps]
     need(steps and len(set(names)) == len(names), "each step needs a name of its own")
     need(set(secrets) <= set(names), "a secret is for a step that is not there")
-    hidden = [value for values in secrets.values() for value in values.values()]
+    hidden = [value for values in secrets.values() for value in values.values() if value]
     for step in steps:
         need(step["name"] in ("prepare", "download", "serve", "run"), f"{step['name']!r:.40} is no step")
         need(step["argv"] and all(map(is_text, step["argv"])), f"step {step['name']} has no argv")
@@ -158,14 +161,19 @@ def start_once(home: str, request: Json, beat: Callable[[], None]) -> bool:
     """Start what is asked for, unless its id is there already; says whether it was."""
     spec = checked_spec(home, request)
     with Lock(home, beat):
-        table = Table(home)
         folder = find_folder(home, spec["id"])
+        patience = time.monotonic() + BEGIN_WAIT_S
+        while folder is not None and folder.monitor_begins() and time.monotonic() < patience:
+            beat()  # of a start that was cut off: whether it got all it needs will be seen in a moment
+            time.sleep(0.01)
+            folder = find_folder(home, spec["id"])
+        table = Table(home)
         if folder is not None:
             if folder.damaged:
                 raise Fault("damaged", folder.damaged)
             if not never_ran(folder, table):
                 return True
-            launch(home, folder, folder.run, request, beat)
+            launch(home, folder, new_run(1, folder.run["port"]), request, beat)
             return False
         if table.of(spec["id"]):
             raise Fault("orphaned", f"processes of {spec['id']} run without a record; stop it first")
@@ -174,9 +182,9 @@ def start_once(home: str, request: Json, beat: Callable[[], None]) -> bool:
             if other.spec["name"] == spec["name"]:
                 raise Fault("name_taken", f"an {other.kind} named {spec['name']} runs already")
         sweep(home, spec["kind"], ended[KEEP_ENDED - 1 :])
-        port = choose_port(spec["port"], reserved_ports(home)) if spec["kind"] == "endpoint" else None
+        port = choose_port(spec["port"], reserved_ports(home, spec["id"])) if spec["kind"] == "endpoint" else None
         run = new_run(1, port)
-        launch(home, make_folder(home, spec, run, request), run, request, beat)
+        launch(home, make_folder(home, spec, run, request), run, request, beat, written=True)
     return False
 
 
@@ -184,6 +192,22 @@ def never_ran(folder: Folder, table: Table) -> bool:
     """Whether a start was cut off between making the folder and starting anything."""
     facts = base_facts(folder, table, 0)
     return not any(facts[key] for key in ("pid", "exit", "stop_at", "monitor_alive", "strays"))
+
+
+def monitor_lock(folder: Folder) -> int:
+    """A descriptor that holds the folder's lock. The monitor inherits it, so that it is seen to run from before its
+    first instruction to its last, whatever becomes of us. Raises Fault when a monitor has it."""
+    import fcntl
+
+    lock = os.open(folder.file("monitor.lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    for _ in range(20):  # whoever only looks whether it is held holds it for a moment
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except BlockingIOError:
+            time.sleep(0.01)
+    os.close(lock)
+    raise Fault("still_there", f"a monitor of {folder.id} still runs")
 
 
 def sorted_out(home: str, kind: str, table: Table) -> tuple[list[Folder], list[Folder]]:
@@ -197,9 +221,10 @@ def sorted_out(home: str, kind: str, table: Table) -> tuple[list[Folder], list[F
     return living, ended
 
 
-def reserved_ports(home: str) -> dict[int, str]:
-    """Ports of endpoints that live: a loading one has not bound its port yet."""
-    living = [folder for folder in folders(home, "endpoint") if not folder.damaged and not folder.ended()]
+def reserved_ports(home: str, but: str) -> dict[int, str]:
+    """Ports of endpoints that live, `but` one: a loading one has not bound its port yet."""
+    others = [folder for folder in folders(home, "endpoint") if folder.id != but]
+    living = [folder for folder in others if not folder.damaged and not folder.ended()]
     return {folder.run["port"]: folder.spec["name"] for folder in living}
 
 
@@ -249,34 +274,39 @@ def environments(kind: str) -> tuple[dict[str, str], dict[str, str]]:
     return serve, {**{name: value for name, value in plain.items() if FETCH_ENV.fullmatch(name)}, **serve}
 
 
-def launch(home: str, folder: Folder, run: Json, request: Json, beat: Callable[[], None]) -> None:
+def launch(
+    home: str, folder: Folder, run: Json, request: Json, beat: Callable[[], None], written: bool = False
+) -> None:
     """Start the monitor of a generation and wait until it has started the first step."""
     import select
     import subprocess
 
-    run["monitor"] = new_run(1, None)["monitor"]
-    write_json(folder.file("run.json"), run)
-    write_file(folder.file("monitor.py"), request["monitor"].encode())
+    if not written:
+        write_json(folder.file("run.json"), run)
+    with open(os.open(folder.file("monitor.py"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as program:
+        program.write(request["monitor"])
     serve_env, fetch_env = environments(folder.kind)
     given = {
         "home": home, "kind": folder.kind, "env": serve_env, "fetch_env": fetch_env,
         "secrets": request.get("secrets") or {}, "umask": request["umask"] if folder.kind == "job" else 0o077,
     }  # fmt: skip
+    lock = monitor_lock(folder)
     told, tell = os.pipe()
     with open(os.open(folder.file("monitor.log"), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "wb") as log:
         monitor = subprocess.Popen(
             [sys.executable, "-I", "-S", folder.file("monitor.py"), folder.path, str(tell)],
-            stdin=subprocess.PIPE, stdout=log, stderr=log, cwd="/", start_new_session=True, pass_fds=(tell,),
+            stdin=subprocess.PIPE, stdout=log, stderr=log, cwd="/", start_new_session=True, pass_fds=(tell, lock),
             env={name: value for name, value in serve_env.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")},
         )  # fmt: skip
     os.close(tell)
+    os.close(lock)
     assert monitor.stdin is not None
     try:
         with monitor.stdin as pipe:
             pipe.write(json.dumps(given).encode())
     except BrokenPipeError:
         pass  # it ended at once; monitor.log has why, and the facts say that it is gone
-    deadline = time.monotonic() + 20.0
+    deadline = time.monotonic() + BEGIN_WAIT_S
     while not select.select([told], [], [], 0.5)[0] and time.monotonic() < deadline:
         beat()
     os.close(told)
@@ -394,7 +424,7 @@ def restart_once(home: str, request: Json, emit: Callable[..., None], beat: Call
             need(not missing, f"step {step['name']} needs {', '.join(sorted(missing))} again")
         port = None
         if folder.kind == "endpoint":
-            reserved, old, wished = reserved_ports(home), folder.run["port"], folder.spec["port"]
+            reserved, old, wished = reserved_ports(home, folder.id), folder.run["port"], folder.spec["port"]
             keep = request.get("same_port", True) and old not in reserved and port_is_free(old)
             port = choose_port(old if keep else wished, reserved)
         launch(home, folder, new_run(folder.generation + 1, port), request, beat)

@@ -117,6 +117,7 @@ def parameters(xlc: Any, args: argparse.Namespace, key: str) -> Any:
         apply(params, assignment)
     if not check_backend(xlc, args.backend, params.n_gpu_layers):
         params.n_gpu_layers = 0
+        params.warmup = False  # it loads kernels onto a GPU; on a busy CPU it only delays the start
     params.model.path = args.model
     params.model_alias = {args.name}
     params.hostnames = ["127.0.0.1"]

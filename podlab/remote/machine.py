@@ -94,29 +94,26 @@ def read_json(path: str) -> Json | None:
 
 
 def write_file(path: str, data: bytes) -> None:
-    """Put `data` at `path` (0600): afterwards the old content or the new is there, whatever happens."""
+    """Put `data` at `path` (0600): afterwards the old content or the new is there, whatever happens.
+
+    The folder is not synced: after a power cut nothing that a record speaks of runs any more, so an old one will do.
+    """
     part = f"{path}.{os.getpid()}.{time.monotonic_ns()}.part"
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(part, path)
-    sync_folder(os.path.dirname(path))
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(part, path)
+    except BaseException:
+        os.unlink(part)  # a full disk must not be filled with parts
+        raise
 
 
 def write_json(path: str, value: Json) -> None:
     """Put an object at `path`, as `write_file` does."""
     write_file(path, json.dumps(value).encode())
-
-
-def sync_folder(path: str) -> None:
-    """Make a rename in `path` survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def first_line(path: str) -> str:

@@ -18,7 +18,17 @@ import re
 import stat
 import time
 
-from podlab.remote.machine import Fault, Table, ask_port, boot_id, is_same, read_json, read_part, write_json
+from podlab.remote.machine import (
+    Fault,
+    Table,
+    ask_port,
+    boot_id,
+    is_same,
+    open_regular,
+    read_json,
+    read_part,
+    write_json,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,7 +116,27 @@ class Folder:
     def monitor_alive(self) -> bool:
         """Whether the monitor is there."""
         monitor = self.run.get("monitor", {})
-        return self.of_this_boot() and is_same(monitor.get("pid"), monitor.get("start"))
+        return self.of_this_boot() and (is_same(monitor.get("pid"), monitor.get("start")) or self.monitor_begins())
+
+    def monitor_begins(self) -> bool:
+        """Whether a monitor runs that has not put itself on record yet: it holds the lock it was born with."""
+        if self.run.get("pid") is not None or self.exit is not None:
+            return False
+        import fcntl
+
+        try:
+            lock = open_regular(self.file("monitor.lock"))
+        except OSError:
+            return False
+        if lock is None:
+            return False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(lock)
+        return False
 
     def ended(self) -> bool:
         """Nothing runs and nothing is about to. A restart under way has not ended."""
@@ -182,6 +212,7 @@ def base_facts(folder: Folder, table: Table, lines: int) -> Json:
     boot_changed = not folder.of_this_boot()
     alive = not boot_changed and table.is_same(run.get("pid"), run.get("start"))
     mine = table.of(folder.id, run["pid"] if alive else None)
+    monitor_alive = table.is_same(monitor.get("pid"), monitor.get("start")) or folder.monitor_begins()
     step = run.get("step") or ""
     return {
         "id": folder.id, "name": spec["name"], "kind": folder.kind, "now": time.time(),
@@ -189,7 +220,7 @@ def base_facts(folder: Folder, table: Table, lines: int) -> Json:
         "gpus": spec.get("gpus", []), "port": run.get("port"), "meta": spec.get("meta", {}),
         "served_name": (spec.get("health") or {}).get("served_name", ""), "argv": run.get("argv", []), "step": step,
         "created_at": spec.get("created_at"), "started_at": run["created_at"], "pid": run.get("pid"), "alive": alive,
-        "monitor_alive": not boot_changed and table.is_same(monitor.get("pid"), monitor.get("start")),
+        "monitor_alive": not boot_changed and monitor_alive,
         "boot_changed": boot_changed, "exit": folder.exit, "stop_at": folder.stop and folder.stop["at"],
         "ready_at": folder.ready and folder.ready["at"], "health": None, "socket_ours": None, "socket_owner": "",
         "log_bytes": {name: size_of(folder.stream(name, folder.generation)) for name in STREAMS[folder.kind]},

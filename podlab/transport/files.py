@@ -7,6 +7,7 @@ says (names, sizes, sums) is untrusted: it is parsed strictly and capped.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -100,7 +101,6 @@ else find . -type f -exec sh -c 'set -f; for f do
 done' sh {{}} +
 fi
 """
-_PART_NAME = ".podlab-{}.part"
 
 
 @dataclass(frozen=True)
@@ -182,8 +182,16 @@ def fetch_file(t: Transport, remote: str, local: Path) -> Iterator[int]:
     if local.is_file() and _local_facts(local)[2] == digest:
         yield size
         return
-    local.parent.mkdir(parents=True, exist_ok=True)
-    part = local.with_name(_PART_NAME.format(digest))
+    part = local.with_name(f".podlab-{digest}.part")
+    with _writing(local):
+        local.parent.mkdir(parents=True, exist_ok=True)
+        yield from _fill(t, remote, part, size, digest)
+        part.chmod(mode & 0o777)
+        part.replace(local)
+
+
+def _fill(t: Transport, remote: str, part: Path, size: int, digest: str) -> Iterator[int]:
+    """Fetch what `part` lacks. Afterwards it is whole, or TransferFailed was raised."""
     descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "r+b") as file:
         if os.fstat(file.fileno()).st_size > size:
@@ -192,8 +200,7 @@ def fetch_file(t: Transport, remote: str, local: Path) -> Iterator[int]:
         have = file.seek(0, os.SEEK_END)
         yield have
         if have < size:
-            argv = ["sh", "-c", _READ, "sh", remote, str(have + 1), str(size - have)]
-            with t.start(argv) as process:
+            with t.start(["sh", "-c", _READ, "sh", remote, str(have + 1), str(size - have)]) as process:
                 for piece in _stdout(t, process, remote):
                     have += len(piece)
                     if have > size:
@@ -203,16 +210,25 @@ def fetch_file(t: Transport, remote: str, local: Path) -> Iterator[int]:
                     yield have
         file.flush()
         os.fsync(file.fileno())
-    if have != size or sums.hexdigest() != digest:
-        if have >= size:
-            part.unlink()
+    if have == size and sums.hexdigest() == digest:
+        return
+    if have >= size:
+        part.unlink()  # it is damaged; a short one is only unfinished
+    raise TransferFailed(
+        f"{remote} of pod {t.pod!r} did not arrive whole: {have} of {size} bytes, or not the ones it has now.",
+        pod=t.pod,
+        hint="Repeat it. If the file is being written on the pod, wait until it is done.",
+    )
+
+
+@contextlib.contextmanager
+def _writing(local: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
         raise TransferFailed(
-            f"{remote} of pod {t.pod!r} did not arrive whole: {have} of {size} bytes, or not the ones it has now.",
-            pod=t.pod,
-            hint="Repeat it. If the file is being written on the pod, wait until it is done.",
-        )
-    part.chmod(mode & 0o777)
-    part.replace(local)
+            f"{local} cannot be written: {error.strerror}.", hint="Is the disk full, or the folder not yours?"
+        ) from error
 
 
 def list_tree(t: Transport, path: str, *, limit: int = LIST_LIMIT) -> tuple[RemoteFile, ...]:

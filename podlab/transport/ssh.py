@@ -7,6 +7,7 @@ changed in `Link`; what it raises is translated in `translated`; the rest of pod
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import signal
 import socket
@@ -34,7 +35,7 @@ from podlab.transport.base import Forward, Process, Transport
 from podlab.transport.host_keys import HostKeys, checked_fingerprint
 from podlab.transport.identities import offers
 from podlab.transport.link_pool import LinkPool
-from podlab.transport.ssh_config import Lookup, Route, read_config, resolve
+from podlab.transport.ssh_config import Route, read_config, resolve
 from podlab.transport.ssh_process import SshProcess, Wake, command_line
 from podlab.transport.tunnel import PodStream, PortForward
 from podlab.transport.wire import CONNECT_TIMEOUT_S, Duplex, ProxyProcess, Wire, dial
@@ -66,6 +67,7 @@ class Link(paramiko.Transport):
     - AES-GCM first (the library puts CTR first, 60 % slower), no CBC, no MD5 or SHA-1, no host certificates.
     - It never asks for new keys itself: asked by the client they deadlock when a channel closes in that moment
       (paramiko issue 822). Asked for by the server they do not: the server holds back everything else meanwhile.
+    - Its channels are opened by `open_gated`, so that nothing follows a channel's CLOSE (see `_Gate`).
     - `exit-signal` counts as an exit status, and a channel closed by the pod is told from one that died.
     - At new keys the host key must be the one that was verified.
     """
@@ -114,6 +116,12 @@ class Link(paramiko.Transport):
     def channel_count(self) -> int:
         return len(cast(Any, self)._channels)
 
+    def open_gated(self, kind: str, place: tuple[str, int] | None = None) -> paramiko.Channel:
+        """A new channel; `place` is where a "direct-tcpip" one leads."""
+        channel = self.open_channel(kind, place, None if place is None else ("127.0.0.1", 0))
+        channel.transport = cast(paramiko.Transport, _Gate(self))
+        return channel
+
     def execute(self, channel: paramiko.Channel, line: bytes) -> None:
         """Start `line`. Raises SSHException, EOFError or OSError; `channel.closed` before this means: not sent.
 
@@ -130,12 +138,14 @@ class Link(paramiko.Transport):
         self._request(channel, "signal", False, b"TERM")
 
     def probe(self) -> None:
-        """Ask for an answer of any kind; may block as long as the link does."""
+        """Ask for an answer of any kind; may block as long as the link does. Never raises: a dead link is told by
+        `ended`."""
         message = Message()
         message.add_byte(paramiko.common.cMSG_GLOBAL_REQUEST)
         message.add_string("keepalive@openssh.com")
         message.add_boolean(True)
-        cast(Any, self)._send_user_message(message)
+        with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
+            cast(Any, self)._send_user_message(message)
 
     def _request(self, channel: paramiko.Channel, kind: str, reply: bool, argument: bytes) -> None:
         message = Message()
@@ -144,7 +154,7 @@ class Link(paramiko.Transport):
         message.add_string(kind)
         message.add_boolean(reply)
         message.add_string(argument)
-        cast(Any, self)._send_user_message(message)
+        cast(Any, channel.transport)._send_user_message(message)
 
     def _on_channel_request(self, channel: paramiko.Channel, message: Message) -> None:
         at = message.packet.tell()
@@ -167,6 +177,37 @@ class Link(paramiko.Transport):
             raise paramiko.SSHException("The host key changed on a live connection.")
         cast(Any, super())._verify_key(host_key, signature)
         self._verified_key = host_key
+
+
+class _Gate:
+    """Stands between a channel and its link: what comes after the channel's CLOSE is dropped.
+
+    The library makes a message in one step and sends it in another. In between, its reading thread may answer the
+    pod's CLOSE; an end-of-file that follows speaks of a channel that is no more, and OpenSSH hangs up on the whole
+    connection ("packet referred to nonexistent channel"). Any command that ends before its input is closed can do it.
+
+    The reading thread may wait here for a writer, which is safe: a writer waits only for the server to read or, during
+    new keys, for the server's part in them, and no server sends a CLOSE in the midst of that.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._lock = threading.Lock()
+        self._is_closed = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._link, name)
+
+    def _send_user_message(self, message: Message) -> None:
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = message.asbytes()[:1] == paramiko.common.cMSG_CHANNEL_CLOSE
+            try:
+                cast(Any, self._link)._send_user_message(message)
+            except (paramiko.SSHException, EOFError) as error:
+                # A socket's error is what a channel's user expects; the library's own handler needs its two arguments.
+                raise ConnectionResetError(errno.ECONNRESET, str(error)) from error
 
 
 def _signal_number(name: str) -> int:
@@ -205,7 +246,7 @@ class SshTransport(Transport):
 
     def start(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None) -> Process:
         line = command_line(argv, env, cwd)
-        link, channel = self._open(Link.open_session, is_session=True)
+        link, channel = self._open(lambda it: it.open_gated("session"), is_session=True)
         wake = Wake()
         channel.in_buffer.set_event(cast(threading.Event, wake))
         channel.in_stderr_buffer.set_event(cast(threading.Event, wake))
@@ -231,7 +272,7 @@ class SshTransport(Transport):
 
     def _open_stream(self, port: int) -> PodStream:
         place = ("127.0.0.1", port)
-        link, channel = self._open(lambda it: it.open_channel("direct-tcpip", place, place), is_session=False)
+        link, channel = self._open(lambda it: it.open_gated("direct-tcpip", place), is_session=False)
         return PodStream(channel, lambda: channel in link.closed_by_pod)
 
     def _open(
@@ -265,24 +306,24 @@ class SshTransport(Transport):
 
     def _connect(self) -> Link:
         with translated(self.pod, Unreachable):
-            config = paramiko.SSHConfig.from_text(read_config(self._ssh_folder / "config"))
-            route = resolve(self._address, config.lookup, self._ssh_folder)
+            config = read_config(self._ssh_folder / "config")
+            route = resolve(self._address, config, _lookup, self._ssh_folder)
             trusted = self._pins.key_types(self._pod_id, route.host, route.port)
             if trusted or not self._expected:
-                return self._reach(route, config.lookup, trusted)
+                return self._reach(route, config, trusted)
             # A server has several keys and the fingerprint is of one of them: ask for each kind in turn.
             mismatch: HostKeyChanged | None = None
             for kind in KEY_KINDS:
                 try:
-                    return self._reach(route, config.lookup, kind, only=True)
+                    return self._reach(route, config, kind, only=True)
                 except HostKeyChanged as error:
                     mismatch = mismatch or error
                 except paramiko.ssh_exception.IncompatiblePeer:
                     continue  # it has no key of that kind
             raise mismatch or Unreachable(f"Pod {self.pod!r} shows no host key of a kind we take.", pod=self.pod)
 
-    def _reach(self, route: Route, lookup: Lookup, key_types: Sequence[str], *, only: bool = False) -> Link:
-        below = self._jump(route, lookup, 0)
+    def _reach(self, route: Route, config: str, key_types: Sequence[str], *, only: bool = False) -> Link:
+        below = self._jump(route, config, 0)
         try:
             return self._establish(route, below, _ordered(key_types, only=only), is_pod=True)
         except BaseException:
@@ -290,16 +331,16 @@ class SshTransport(Transport):
                 below.close()
             raise
 
-    def _jump(self, route: Route, lookup: Lookup, depth: int) -> Link | None:
+    def _jump(self, route: Route, config: str, depth: int) -> Link | None:
         """A link to the last machine on the way, each reached through the one before; None when there is no such."""
         if depth > MAX_JUMPS:
             raise BadSettings("~/.ssh/config: ProxyJump leads in a circle.")
         below: Link | None = None
         try:
             for address in route.jumps:
-                hop = resolve(address, lookup, self._ssh_folder)
+                hop = resolve(address, config, _lookup, self._ssh_folder)
                 if below is None:
-                    below = self._jump(hop, lookup, depth + 1)
+                    below = self._jump(hop, config, depth + 1)
                 known = self._pins.key_types(None, hop.host, hop.port)
                 below = self._establish(hop, below, _ordered(known), is_pod=False)
         except BaseException:
@@ -312,7 +353,7 @@ class SshTransport(Transport):
         place = (route.host, route.port)
         ground: Duplex
         if below is not None:
-            ground = below.open_channel("direct-tcpip", place, ("127.0.0.1", 0), timeout=CONNECT_TIMEOUT_S)
+            ground = below.open_gated("direct-tcpip", place)
         else:
             ground = ProxyProcess(route.proxy) if route.proxy else dial(*place)
         link = Link(Wire(ground), below, key_types)
@@ -341,6 +382,10 @@ class SshTransport(Transport):
             raise
 
 
+def _lookup(config: str, host: str) -> Mapping[str, object]:
+    return cast(Mapping[str, object], paramiko.SSHConfig.from_text(config).lookup(host))
+
+
 def _ordered(trusted: Sequence[str], *, only: bool = False) -> tuple[str, ...]:
     """Host key algorithms to ask for, those of trusted keys first: a server with several has not changed then."""
     wanted = [name for name in KEY_TYPES if name in trusted or (name.startswith("rsa-") and "ssh-rsa" in trusted)]
@@ -358,7 +403,7 @@ def authenticate(link: Link, route: Route, pod: str) -> None:
             key: paramiko.PKey | None = offer.agent_key
             if key is None and offer.path is not None:
                 try:
-                    key = _load(offer.path)
+                    key = paramiko.PKey.from_path(offer.path)
                 except _LOCKED:
                     locked.append(offer.path)
                 except _UNREADABLE:
@@ -399,10 +444,6 @@ _LOCKED = (TypeError, paramiko.PasswordRequiredException)
 _UNREADABLE = (OSError, ValueError, paramiko.SSHException, paramiko.pkey.UnknownKeyType, UnsupportedAlgorithm)
 
 
-def _load(path: Path) -> paramiko.PKey:
-    return paramiko.PKey.from_path(path)
-
-
 def _agent() -> paramiko.Agent | None:
     try:
         return paramiko.Agent()
@@ -423,11 +464,11 @@ def translated(pod: str, otherwise: type[TransportError]) -> Iterator[None]:
 
 def translation(error: Exception, pod: str, otherwise: type[TransportError]) -> PodlabError:
     """The error of ours that says the same, most specific first. What nobody expected is raised as it is."""
-    for kinds, make, what, hint in _TRANSLATIONS:
-        if isinstance(error, kinds):
-            return (make or otherwise)(f"Pod {pod!r}: {what} ({error}).", pod=pod, hint=hint)
     if isinstance(error, paramiko.ssh_exception.ConfigParseError):
         return BadSettings(f"~/.ssh/config: {error}", hint="ssh -G HOST shows how ssh itself reads it.")
+    for kind, make, what, hint in _TRANSLATIONS:
+        if isinstance(error, kind):
+            return (make or otherwise)(f"Pod {pod!r}: {what} ({error}).", pod=pod, hint=hint)
     raise error
 
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from podlab.errors import BadArgument, BadSettings
 from podlab.types import SshAddress
 
-Lookup = Callable[[str], Mapping[str, object]]
-"""A host's name -> its options of ssh_config, keys in lower case, `identityfile` a list."""
+Lookup = Callable[[str, str], Mapping[str, object]]
+"""The text of a config and a host's name -> the host's options, keys in lower case, `identityfile` a list."""
 
 DEFAULT_IDENTITIES = ("id_ed25519", "id_ecdsa", "id_rsa")
 INCLUDE_DEPTH = 16
@@ -43,28 +43,36 @@ class Route:
     proxy: tuple[str, ...] = ()
 
 
-def resolve(address: SshAddress, lookup: Lookup, ssh_folder: Path) -> Route:
+def resolve(address: SshAddress, config: str, lookup: Lookup, ssh_folder: Path) -> Route:
     """The route to `address`. Raises BadArgument or BadSettings for what cannot be a host, user, port or command."""
-    options = lookup(address.alias or address.host)
-    host = address.host
-    if address.alias is None or host == address.alias:
-        host = _text(options, "hostname") or host
+    options = lookup(_first_words(address) + config, address.alias or address.host)
     named = address.identity_files or tuple(_texts(options, "identityfile"))
     jump = address.proxy_jump or _text(options, "proxyjump")
     proxy = _text(options, "proxycommand")
     if jump and jump.lower() == "none":
         jump = None
-    route = Route(
-        host=host,
-        port=address.port or _port(_text(options, "port") or "22"),
-        user=address.user or _text(options, "user") or getpass.getuser(),
+    return Route(
+        host=_checked_host(_text(options, "hostname") or address.host),
+        port=_port(_text(options, "port") or "22"),
+        user=_checked_user(_text(options, "user") or getpass.getuser()),
         explicit_identities=tuple(_expand(name) for name in named if name.lower() != "none"),
         default_identities=() if named else tuple(ssh_folder / name for name in DEFAULT_IDENTITIES),
         identities_only=(_text(options, "identitiesonly") or "no").lower() == "yes" or bool(address.identity_files),
         jumps=tuple(_jumps(jump)) if jump else (),
         proxy=tuple(_words(proxy)) if proxy and not jump else (),
     )
-    return _checked(route)
+
+
+def _first_words(address: SshAddress) -> str:
+    # The first value wins in such a file, and a ProxyCommand's %h, %p and %r are filled in from it.
+    lines = []
+    if address.alias is not None and address.host != address.alias:
+        lines.append(f"HostName {_checked_host(address.host)}\n")
+    if address.user is not None:
+        lines.append(f"User {_checked_user(address.user)}\n")
+    if address.port is not None:
+        lines.append(f"Port {_port(str(address.port))}\n")
+    return "".join(lines)
 
 
 def read_config(path: Path) -> str:
@@ -108,13 +116,17 @@ def _jumps(text: str) -> Iterator[SshAddress]:
         yield SshAddress(host=host, user=user or None, port=_port(port) if port else None)
 
 
-def _checked(route: Route) -> Route:
+def _checked_host(host: str) -> str:
     # Such names end up in a ProxyCommand or another machine's log; OpenSSH refuses the same (its 9.6 release notes).
-    if not _HOST.fullmatch(route.host) or route.host.startswith("-"):
-        raise BadArgument(f"{route.host!r} cannot be a host's name.", hint="Letters, digits, dots, colons and dashes.")
-    if not _USER.fullmatch(route.user):
-        raise BadArgument(f"{route.user!r} cannot be a user's name.", hint="Write it without quotes or spaces.")
-    return route
+    if not _HOST.fullmatch(host) or host.startswith("-"):
+        raise BadArgument(f"{host!r} cannot be a host's name.", hint="Letters, digits, dots, colons and dashes.")
+    return host
+
+
+def _checked_user(user: str) -> str:
+    if not _USER.fullmatch(user):
+        raise BadArgument(f"{user!r} cannot be a user's name.", hint="Write it without quotes or spaces.")
+    return user
 
 
 def _port(text: str) -> int:

@@ -102,10 +102,13 @@ class SshProcess(Process):
             # `closed_by_pod`, which is set first.
             cut = channel.closed
             ended = channel.eof_received or self._closed_by_pod()
-            if channel.recv_ready() and (data := channel.recv(CHUNK_BYTES)):
-                return "stdout", data
-            if channel.recv_stderr_ready() and (data := channel.recv_stderr(CHUNK_BYTES)):
-                return "stderr", data
+            try:
+                if channel.recv_ready() and (data := channel.recv(CHUNK_BYTES)):
+                    return "stdout", data
+                if channel.recv_stderr_ready() and (data := channel.recv_stderr(CHUNK_BYTES)):
+                    return "stderr", data
+            except OSError as error:  # it could not tell the pod to send more
+                raise self._lost() from error
             if ended or self._let_go:
                 return None
             if cut:

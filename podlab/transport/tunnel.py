@@ -143,18 +143,25 @@ class _Connection:
     def _downward(self, stream: PodStream) -> bool:
         """Pod -> client. Whether the pod's side came to its own end."""
         channel, client = stream.channel, self._client
-        try:
-            while data := channel.recv(CHUNK_BYTES):
-                client.sendall(data)
-            if stream.closed_by_pod():
-                client.shutdown(socket.SHUT_RDWR)  # nothing more can be sent either; sets the other thread free
-            elif channel.eof_received:
-                client.shutdown(socket.SHUT_WR)
-            else:
-                return False
-        except OSError:
-            channel.close()  # the client went away; the other thread may be waiting for the pod to take something
-        return True
+        while True:
+            try:
+                data = channel.recv(CHUNK_BYTES)
+            except OSError:
+                return False  # the link is dying
+            try:
+                if data:
+                    client.sendall(data)
+                elif stream.closed_by_pod():
+                    client.shutdown(socket.SHUT_RDWR)  # nothing can be sent either; sets the other thread free
+                    return True
+                elif channel.eof_received:
+                    client.shutdown(socket.SHUT_WR)
+                    return True
+                else:
+                    return False
+            except OSError:
+                channel.close()  # the client went away; the other thread may be waiting for the pod to take something
+                return True
 
     def _upward(self, stream: PodStream) -> None:
         """Client -> pod."""

@@ -1,7 +1,7 @@
 """Write the text that tiny is trained on: one chat a line, as JSON.
 
-Everything comes from the patterns in this folder and one seed. What tests/data/tiny_questions.toml asks, and the prompts
-of the notebooks listed there, never appear: a turn that contains one of them is dropped and drawn anew.
+Everything comes from the patterns in this folder and one seed. What tests/data/tiny_questions.toml asks, and the
+prompts of the notebooks listed there, never appear: a turn that contains one of them is dropped and drawn anew.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from talk import DATA, MAKERS, TASKS, Maker, State, Turn, after_story, dont_know
 from tool_chats import tool_chat  # noqa: E402
 
 QUESTIONS = HERE.parents[1] / "tests" / "data" / "tiny_questions.toml"
-TOOL_SHARE = 0.06
+TOOL_SHARE = 0.05
 SYSTEM_SHARE = 0.22
 # How many turns a chat has, and how often.
 LENGTHS = [1] * 40 + [2] * 20 + [3] * 14 + [4] * 10 + [5] * 6 + [6] * 4 + [8] * 4 + [10] * 2

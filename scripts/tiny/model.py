@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -54,9 +54,6 @@ class Shape:
             "torch_dtype": "float16",
         }
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 class Norm(nn.Module):
     def __init__(self, width: int, eps: float) -> None:
@@ -94,7 +91,8 @@ class Attention(nn.Module):
         groups = self.shape.heads // self.shape.kv_heads
         k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
         y = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-        return self.o_proj(y.transpose(1, 2).reshape(rows, length, -1))
+        out: Tensor = self.o_proj(y.transpose(1, 2).reshape(rows, length, -1))
+        return out
 
 
 class Mlp(nn.Module):
@@ -105,7 +103,8 @@ class Mlp(nn.Module):
         self.down_proj = nn.Linear(shape.ffn, shape.width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
+        out: Tensor = self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
+        return out
 
 
 class Block(nn.Module):
@@ -118,7 +117,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), cos, sin)
-        return x + self.mlp(self.post_attention_layernorm(x))
+        out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
+        return out
 
 
 class Backbone(nn.Module):
@@ -144,10 +144,11 @@ class Llama(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Token ids (rows, length) -> the last hidden states (rows, length, width)."""
         cos, sin = self._positions(tokens.shape[1])
-        x = self.model.embed_tokens(tokens)
+        x: Tensor = self.model.embed_tokens(tokens)
         for block in self.model.layers:
             x = block(x, cos, sin)
-        return self.model.norm(x)
+        x = self.model.norm(x)
+        return x
 
     def logits(self, hidden: Tensor) -> Tensor:
         return hidden @ self.model.embed_tokens.weight.T

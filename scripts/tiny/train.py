@@ -7,6 +7,7 @@ import json
 import math
 import random
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,16 @@ HERE = Path(__file__).resolve().parent
 TEMPLATE = HERE / "chat_template.jinja"
 START, END, PAD = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 IGNORED = -100
+CHECKED = 128  # chats that are kept from training, to watch the loss on
+REPORT_S = 30
+
+
+# A word that was said before and is not one of the commonest counts as copied: names, heroes of stories, quotations.
+# There are few of them, and all of the sense hangs on them.
+COMMONEST, COPIED_WEIGHT = 300, 3.0
+
+Batch = tuple[Tensor, Tensor, Tensor]
+"""Tokens, targets and their weights, each (rows, length)."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +43,7 @@ class Sample:
 
     tokens: list[int]
     target: list[int]
+    weight: list[float]
 
 
 def renderer() -> Any:
@@ -57,56 +69,89 @@ def train_tokenizer(texts: Iterator[str], vocab: int) -> Tokenizer:
     return tokenizer
 
 
+def special(tokenizer: Tokenizer, text: str) -> int:
+    """The number of a token that must be there."""
+    token: int | None = tokenizer.token_to_id(text)
+    if token is None:
+        raise ValueError(f"the tokenizer has no {text}")
+    return token
+
+
 class Encoder:
     """Chats -> samples graded on what the assistant says."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, texts: list[str]) -> None:
         self.tokenizer = tokenizer
-        self.start, self.end = tokenizer.token_to_id(START), tokenizer.token_to_id(END)
-        self.assistant = tokenizer.encode("assistant\n", add_special_tokens=False).ids
+        self.start, self.end = special(tokenizer, START), special(tokenizer, END)
+        self.assistant = self._ids("assistant\n")
+        counts = Counter(token for text in texts for token in self._ids(text))
+        self.common = {token for token, _ in counts.most_common(COMMONEST)}
 
     def __call__(self, text: str) -> Sample:
-        tokens = self.tokenizer.encode(text, add_special_tokens=False).ids
-        graded = [False] * len(tokens)
-        i = 0
-        while i < len(tokens):
-            if tokens[i] == self.start and tokens[i + 1 : i + 1 + len(self.assistant)] == self.assistant:
-                i += 1 + len(self.assistant)
-                while i < len(tokens):
-                    graded[i] = True
-                    if tokens[i] == self.end:
-                        break
-                    i += 1
-            i += 1
+        tokens = self._ids(text)
+        graded = self._graded(tokens)
         target = [token if grade else IGNORED for token, grade in zip(tokens[1:], graded[1:], strict=True)]
-        return Sample(tokens[:-1], target)
+        return Sample(tokens[:-1], target, self._weights(tokens))
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def _graded(self, tokens: list[int]) -> list[bool]:
+        """Which tokens the assistant says, the end mark included."""
+        graded, speaking = [], False
+        for i, token in enumerate(tokens):
+            header = i - 1 - len(self.assistant)
+            if header >= 0 and tokens[header] == self.start and tokens[header + 1 : i] == self.assistant:
+                speaking = True
+            graded.append(speaking)
+            speaking = speaking and token != self.end
+        return graded
+
+    def _weights(self, tokens: list[int]) -> list[float]:
+        seen: set[int] = set()
+        weights = []
+        for token in tokens:
+            weights.append(COPIED_WEIGHT if token in seen else 1.0)
+            if token not in self.common:
+                seen.add(token)
+        return weights[1:]
 
 
-def batches(samples: list[Sample], size: int, pad: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(samples: list[Sample], size: int, pad: int, seed: int) -> Iterator[Batch]:
     """Forever: rows of about the same length, about `size` tokens in all."""
     rng = random.Random(seed)
     while True:
         # Sorting with a little noise puts like to like without making every epoch the same.
-        order = sorted(range(len(samples)), key=lambda i: len(samples[i].tokens) * rng.uniform(0.92, 1.08))
-        rows: list[list[Sample]] = [[]]
-        for i in order:
-            if rows[-1] and (len(rows[-1]) + 1) * max(len(s.tokens) for s in [*rows[-1], samples[i]]) > size:
-                rows.append([])
-            rows[-1].append(samples[i])
-        rng.shuffle(rows)
-        yield from (_padded(batch, pad) for batch in rows)
+        order = sorted(samples, key=lambda sample: len(sample.tokens) * rng.uniform(0.92, 1.08))
+        groups: list[list[Sample]] = [[]]
+        for sample in order:
+            longest = max(len(s.tokens) for s in [*groups[-1], sample])
+            if groups[-1] and (len(groups[-1]) + 1) * longest > size:
+                groups.append([])
+            groups[-1].append(sample)
+        rng.shuffle(groups)
+        yield from (padded(group, pad) for group in groups)
 
 
-def _padded(batch: list[Sample], pad: int) -> tuple[Tensor, Tensor]:
-    longest = max(len(s.tokens) for s in batch)
-    tokens = [s.tokens + [pad] * (longest - len(s.tokens)) for s in batch]
-    target = [s.target + [IGNORED] * (longest - len(s.target)) for s in batch]
-    return torch.tensor(tokens), torch.tensor(target)
+def padded(group: list[Sample], pad: int) -> Batch:
+    longest = max(len(s.tokens) for s in group)
+
+    def filled(rows: list[list[Any]], filling: float) -> Tensor:
+        return torch.tensor([row + [filling] * (longest - len(row)) for row in rows])
+
+    return (
+        filled([s.tokens for s in group], pad),
+        filled([s.target for s in group], IGNORED),
+        filled([s.weight for s in group], 0.0),
+    )
 
 
-def loss_of(model: Llama, tokens: Tensor, target: Tensor) -> Tensor:
+def loss_of(model: Llama, tokens: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     graded = target != IGNORED
-    return functional.cross_entropy(model.logits(model(tokens)[graded]), target[graded])
+    weight = weight[graded]
+    each = functional.cross_entropy(model.logits(model(tokens)[graded]), target[graded], reduction="none")
+    return (each * weight).sum() / weight.sum()
 
 
 def rate(done: float, peak: float) -> float:
@@ -161,24 +206,25 @@ def optimizers_for(model: Llama, rate: float, matrix_rate: float) -> list[torch.
     return [Muon(matrices, matrix_rate), torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.01)]
 
 
-def repeats(vocab: int, rows: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+def repeats(vocab: int, rows: int, rng: torch.Generator) -> Batch:
     """Random tokens, said twice. Only looking back can predict the second time: the shortest way to learn to copy."""
-    half = int(torch.randint(12, 40, (1,), generator=rng))
+    half = int(torch.randint(5, 20, (1,), generator=rng))
     tokens = torch.randint(3, vocab, (rows, half), generator=rng)
     tokens = torch.cat((tokens, tokens), dim=1)
     target = tokens[:, 1:].clone()
     target[:, :half] = IGNORED
-    return tokens[:, :-1], target
+    return tokens[:, :-1], target, torch.ones(target.shape)
 
 
-def train(model: Llama, samples: list[Sample], args: argparse.Namespace, pad: int) -> None:
-    """As many steps as fit into the given minutes."""
+def train(model: Llama, tokenizer: Tokenizer, samples: list[Sample], args: argparse.Namespace) -> None:
+    """As many steps as fit into the given minutes; saved now and then, so that an interruption costs little."""
+    pad = special(tokenizer, PAD)
     optimizers = optimizers_for(model, args.rate, args.matrix_rate)
-    peaks = [args.rate if isinstance(o, torch.optim.AdamW) else args.matrix_rate for o in optimizers]
-    checks = [_padded(samples[i : i + 16], pad) for i in range(0, 128, 16)]
+    peaks = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
+    checks = [padded(samples[i : i + 16], pad) for i in range(0, CHECKED, 16)]
     rng = torch.Generator().manual_seed(args.seed)
     started, spoke, seen = time.monotonic(), 0.0, 0
-    for step, (tokens, target) in enumerate(batches(samples[128:], args.batch, pad, args.seed)):
+    for step, batch in enumerate(batches(samples[CHECKED:], args.batch, pad, args.seed)):
         elapsed = time.monotonic() - started
         done = elapsed / (args.minutes * 60)
         if done >= 1:
@@ -186,34 +232,33 @@ def train(model: Llama, samples: list[Sample], args: argparse.Namespace, pad: in
         for optimizer, peak in zip(optimizers, peaks, strict=True):
             optimizer.param_groups[0]["lr"] = rate(max(done, (step + 1) * 1e-4), peak)
             optimizer.zero_grad(set_to_none=True)
-        loss = loss_of(model, tokens, target)
-        loss.backward()  # type: ignore[no-untyped-call]
-        copying = None
+        loss = loss_of(model, *batch)
+        copying = torch.zeros(())
         if done < args.repeats:
-            copying = loss_of(model, *repeats(model.shape.vocab, args.batch // 250, rng))
-            (0.5 * copying).backward()
+            copying = loss_of(model, *repeats(model.shape.vocab, args.batch // 128, rng))
+        (loss + 0.5 * copying).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
-        seen += tokens.numel()
-        if elapsed - spoke > 30:
+        seen += batch[0].numel()
+        if elapsed - spoke > REPORT_S:
             spoke = elapsed
             with torch.no_grad():
                 check = math.fsum(loss_of(model, *batch).item() for batch in checks) / len(checks)
-            copied = f"  copying {copying.item():.2f}" if copying is not None else ""
-            speed = f"{seen / elapsed:.0f} tokens/s"
-            print(
-                f"{elapsed:5.0f} s  step {step}  loss {loss.item():.3f}  check {check:.4f}{copied}  {speed}", flush=True
-            )
+            losses = f"loss {loss.item():.3f}  check {check:.4f}  copying {copying.item():.2f}"
+            print(f"{elapsed:5.0f} s  step {step}  {losses}  {seen / elapsed:.0f} tokens/s", flush=True)
+            save(model, tokenizer, args.output)
     print(f"{step} steps, {seen} tokens, {time.monotonic() - started:.0f} s", flush=True)
 
 
 def save(model: Llama, tokenizer: Tokenizer, folder: Path) -> None:
     """What transformers and vLLM expect to find in a model's folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    pad, end = tokenizer.token_to_id(PAD), tokenizer.token_to_id(END)
+    pad, end = special(tokenizer, PAD), special(tokenizer, END)
     weights = {name: p.detach().to(torch.float16).contiguous() for name, p in model.named_parameters()}
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    path = folder / "model.safetensors"
+    save_file(weights, path, metadata={"format": "pt"})
+    path.chmod(0o644)  # safetensors makes it private
     tokenizer.save(str(folder / "tokenizer.json"))
     _write_json(folder / "config.json", model.shape.hf_config(bos=pad, eos=end, pad=pad))
     _write_json(
@@ -248,7 +293,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=3e-3, help="the peak learning rate of AdamW")
     parser.add_argument("--matrix-rate", type=float, default=0.02, help="the peak learning rate of Muon")
     parser.add_argument("--repeats", type=float, default=0.4, help="the share of the time that also trains copying")
-    parser.add_argument("--batch", type=int, default=3072, help="tokens per step")
+    parser.add_argument("--batch", type=int, default=4096, help="tokens per step")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
@@ -263,7 +308,7 @@ def main() -> None:
         tokenizer = Tokenizer.from_file(str(args.start_from / "tokenizer.json"))
     else:
         tokenizer = train_tokenizer(iter(texts[:20_000]), shape.vocab)
-    encode = Encoder(tokenizer)
+    encode = Encoder(tokenizer, texts[:2000])
     samples = [encode(text) for text in texts]
     print(f"{len(samples)} chats, {sum(len(s.tokens) for s in samples)} tokens", flush=True)
 
@@ -271,7 +316,7 @@ def main() -> None:
     if args.start_from:
         model.load_state_dict({k: v.float() for k, v in load_file(args.start_from / "model.safetensors").items()})
     print(f"{sum(p.numel() for p in model.parameters())} parameters", flush=True)
-    train(model, samples, args, tokenizer.token_to_id(PAD))
+    train(model, tokenizer, samples, args)
     save(model, tokenizer, args.output)
 
 

@@ -78,8 +78,9 @@ class Kernel:
             self.client.input(stdin)
 
         output.reply = self.client.execute_interactive(
-            code, allow_stdin=stdin is not None, output_hook=hear, stdin_hook=answer, timeout=timeout_s, stop_on_error=False
-        )["content"]
+            code, allow_stdin=stdin is not None, output_hook=hear, stdin_hook=answer, timeout=timeout_s,
+            stop_on_error=False,
+        )["content"]  # fmt: skip
         return output
 
     def complete(self, code: str, cursor: int | None = None) -> tuple[list[str], dict[str, str], tuple[int, int]]:

@@ -52,9 +52,9 @@ def answer(workspace: Any, args: Namespace) -> Work[Outcome]:
 
 def output(workspace: Any, args: Namespace) -> Work[Outcome]:
     """Lines on both streams, cut where no line ends; then the status."""
-    for chunk in (Chunk("one\ntw"), Chunk("bad\n", "stderr"), Chunk("o\n\x1b[2Jthr"), Chunk("ee")):
-        yield chunk
-    return Outcome(JobRow("j-1", "local", "failed" if args.status else "succeeded", "make", None, args.status), args.status)
+    yield from (Chunk("one\ntw"), Chunk("bad\n", "stderr"), Chunk("o\n\x1b[2Jthr"), Chunk("ee"))
+    state = "failed" if args.status else "succeeded"
+    return Outcome(JobRow("j-1", "local", state, "make all", None, args.status), args.status)
 
 
 def question(workspace: Any, args: Namespace) -> Work[Outcome]:
@@ -94,7 +94,8 @@ VERBS = (
          options=(_SECONDS, Option("--pieces", "how many", kind=int, default=40), Option("--text", "what"),
                   Option("--fail", "break off", kind=bool))),
     Verb("pod", "output", "Write.", "standin.output", options=(Option("--status", "ends with", kind=int, default=0),)),
-    Verb("pod", "question", "Ask.", "standin.question", options=(Option("--key", "ask for a key", kind=bool),), changes=True),
+    Verb("pod", "question", "Ask.", "standin.question", changes=True,
+         options=(Option("--key", "ask for a key", kind=bool),)),
     Verb("pod", "boom", "Fail.", "standin.boom", options=(Option("--defect", "badly", kind=bool),)),
     Verb("pod", "interrupted", "Wait.", "standin.interrupted"),
 )  # fmt: skip

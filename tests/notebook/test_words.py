@@ -38,14 +38,18 @@ def test_only_the_name_of_a_variable_between_single_braces_counts(word: str, exp
     assert words.expand(word, _VARIABLES) == expected
 
 
-@given(st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.dictionaries(st.text(), inner), max_leaves=8))
+_TEXT = st.text(st.characters(exclude_characters="{}"))
+
+
+@given(st.recursive(st.none() | st.integers() | _TEXT, lambda inner: st.dictionaries(_TEXT, inner), max_leaves=8))
 def test_json_survives(value: object) -> None:
-    text = json.dumps(value)
-    assert words.expand(text, {"a": 1}).replace("1", "") == text.replace("{a}", "").replace("1", "")
+    text = json.dumps(value, separators=(",", ":"))
+    assert words.expand(text, {"a": 1, "null": 2, "b": 3}) == text
 
 
 def test_a_value_with_spaces_stays_one_word() -> None:
-    assert [words.expand(word, _VARIABLES) for word in words.split("run --on {pod} ls")] == ["run", "--on", "gpu 1", "ls"]
+    given = words.split("run --on {pod} ls")
+    assert [words.expand(word, _VARIABLES) for word in given] == ["run", "--on", "gpu 1", "ls"]
 
 
 def test_an_open_quote_is_named() -> None:
@@ -73,8 +77,13 @@ def test_what_is_said_keeps_its_apostrophes(line: str, expected: list[str]) -> N
 
 @pytest.mark.parametrize(
     "line, rest, silent",
-    [("list ;", "list ", True), ("list;", "list", True), ("list", "list", False), (r"run find . -exec ls {} \;", None, False),
-     ("run sh -c 'a;'", None, False)],
-)  # fmt: skip
+    [
+        ("list ;", "list ", True),
+        ("list;", "list", True),
+        ("list", None, False),
+        (r"run find . -exec ls {} \;", None, False),
+        ("run sh -c 'a;'", None, False),
+    ],
+)
 def test_a_semicolon_at_the_end_silences(line: str, rest: str | None, silent: bool) -> None:
     assert words.silenced(line) == (line if rest is None else rest, silent)

@@ -27,7 +27,13 @@ time.sleep(600)
 """
 
 
+def say(words: str) -> None:
+    sys.stdout.write(words + "\n")
+    sys.stdout.flush()
+
+
 class Answers(http.server.BaseHTTPRequestHandler):
+    disable_nagle_algorithm = True
     sick = False
     name = ""
     key = ""
@@ -41,7 +47,7 @@ class Answers(http.server.BaseHTTPRequestHandler):
         if verb == "name":
             Answers.name = word
         if verb == "say":
-            print(word, flush=True)
+            say(word)
         if self.path == "/health":
             return self.answer(500 if Answers.sick else 200, {})
         if self.path == "/v1/models":
@@ -79,12 +85,12 @@ def main() -> None:
         subprocess.Popen([sys.executable, "-I", "-S", "-c", STRAY, told.stray], start_new_session=True)
         while not os.path.exists(told.stray):
             time.sleep(0.01)
-    print("loading the model", flush=True)
+    say("loading the model")
     while told.deaf or (told.gate and not os.path.exists(told.gate)):
         time.sleep(0.02)
     Answers.name, Answers.key = told.name, os.environ.get(told.key_env, "") if told.key_env else ""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", told.port), Answers)
-    print("listening", flush=True)
+    say("listening")
     server.serve_forever()
 
 

@@ -94,13 +94,15 @@ class Bench:
     def last(self, id: str, until: Any, expected: str) -> Facts:
         work = self.side.watch(id, 20.0, until)
         facts: Facts | None = None
-        while True:
+        reason = None
+        while reason is None:
             try:
                 facts = next(work)
             except StopIteration as end:
-                assert end.value == expected, facts
-                assert facts is not None
-                return facts
+                reason = end.value
+        assert reason == expected, facts
+        assert facts is not None
+        return facts
 
     def job(self, script: str, **more: Any) -> Facts:
         """Run a shell script as a job."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import os
@@ -9,7 +10,7 @@ import shutil
 import signal
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,9 +20,11 @@ from podlab.engines.base import Cause, Diagnosis
 from podlab.errors import AlreadyExists, BadArgument, NotFound, SupervisorError
 from podlab.lab.facts import Facts
 from podlab.lab.states import classify
-from podlab.lab.supervisor import result_of
+from podlab.lab.supervisor import PodSide, result_of
+from podlab.transport.base import Process
+from podlab.transport.local import LocalProcess, LocalTransport
 from podlab.types import EndpointState, Step
-from tests.remote.bench import Bench, running
+from tests.remote.bench import Bench, bench, running
 
 
 def state(facts: Facts) -> EndpointState:
@@ -42,7 +45,7 @@ def test_it_starts_gets_ready_and_stops_without_leaving_a_process(pod: Bench) ->
     assert facts.health.models == ("tiny-1",)
     assert pod.processes_of(facts.id) == [facts.pid]
     work = pod.side.stop(facts.id)
-    stages = [stage.stage for stage in iter(lambda: next(work, None), None) if stage is not None]
+    stages = [stage.stage for stage in iter(lambda: next(work, None), None)]
     assert (stages[0], stages[1], stages[-1]) == ("intent", "term", "proof")
     after = pod.facts(facts.id)
     assert state(after) is EndpointState.STOPPED
@@ -59,6 +62,38 @@ def test_four_starts_of_one_id_at_once_run_one_process(pod: Bench, tmp_path: Pat
     ready = pod.until_ready(one)
     assert count.read_text().split() == [str(ready.pid)]
     assert pod.serve(id=one).facts.pid == ready.pid
+
+
+class Cut(LocalTransport):
+    """Kills the pod's side a moment after it was started."""
+
+    def __init__(self, after_s: float) -> None:
+        super().__init__()
+        self._after_s = after_s
+
+    def start(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None) -> Process:
+        process = super().start(argv, env=env, cwd=cwd)
+        assert isinstance(process, LocalProcess)
+        threading.Timer(self._after_s, process._child.kill).start()
+        return process
+
+
+@pytest.mark.parametrize("tenth", [0, 1, 2])
+def test_a_start_that_is_killed_anywhere_and_repeated_runs_one_process(pod: Bench, tmp_path: Path, tenth: int) -> None:
+    for after_ms in range(20 + tenth * 10, 180, 30):
+        count, one = tmp_path / f"count-{after_ms}", f"cut-{after_ms}"
+        cut = bench(pod.home, pod.python)
+        cut.side = PodSide(Cut(after_ms / 1000), str(pod.home), pod.python)
+        with contextlib.suppress(SupervisorError):
+            cut.serve("--count", str(count), "--deaf", id=one, name=one)
+        facts = pod.serve("--count", str(count), "--deaf", id=one, name=one).facts
+        seen = pod.side.watch(facts.id, 10.0)
+        while "loading the model" not in next(seen).lines:
+            pass
+        seen.close()
+        facts = pod.facts(one)
+        assert count.read_text().split() == [str(facts.pid)], after_ms
+        assert pod.processes_of(one) == [facts.pid]
 
 
 def test_a_name_that_lives_is_refused_and_free_again_after_its_end(pod: Bench) -> None:
@@ -325,9 +360,9 @@ def test_only_the_newest_ended_are_kept(pod: Bench) -> None:
 
 def test_requests_that_make_no_sense_are_refused(pod: Bench) -> None:
     run = (Step("run", ("true",)),)
-    for id, name in (("../../x", "a"), ("a/b", "a"), ("x\n", "a"), ("ok", "a b"), ("ok", "-x"), ("ok", "")):
+    for bad_id, name in (("../../x", "a"), ("a/b", "a"), ("x\n", "a"), ("ok", "a b"), ("ok", "-x"), ("ok", "")):
         with pytest.raises(BadArgument):
-            pod.side.start(id=id, name=name, kind="job", steps=run)
+            pod.side.start(id=bad_id, name=name, kind="job", steps=run)
     with pytest.raises(BadArgument, match="file"):
         pod.side.start(id="ok", name="a", kind="job", steps=run, files={"../x": ""})
     with pytest.raises(BadArgument, match="file"):

@@ -64,7 +64,7 @@ def test_new_keys_while_data_flows_and_channels_come_and_go(
     try:
         with SshTransport("pod", server.address, pins) as transport, ThreadPoolExecutor(4) as pool:
             transport.connect()
-            connection = server.session_pids()
+            connection = server.connections()
             try:
                 talkers = [pool.submit(channels_come_and_go, transport) for _ in range(2)]
                 down, up = pool.submit(_down, transport, total // 2), pool.submit(_up, transport, total // 2)
@@ -72,8 +72,8 @@ def test_new_keys_while_data_flows_and_channels_come_and_go(
             finally:
                 stop.set()
             assert all(talker.result() > 0 for talker in talkers)
-            assert server.session_pids() == connection  # it is still the first one
+            assert server.connections() == connection  # it is still the first one
     finally:
         server.stop()
     renewals = sum("Switch to new keys" in record.getMessage() for record in caplog.records) - 1
-    assert renewals >= total // (20 * MB) // (1 if limit == "16M" else 2)
+    assert renewals >= 4
