@@ -15,7 +15,6 @@ __version__ = "0.1.0"
 _HOMES = {
     "PodlabError": "podlab.errors",
     "connection": "podlab.lab.connection",
-    "connection": "podlab.lab.connection",
     "show_tracebacks": "podlab.errors",
 }
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
@@ -35,6 +38,27 @@ def saying(words: str) -> list[int]:
             if words.encode() in line:
                 found.append(int(entry.name))
     return sorted(found)
+
+
+@contextlib.contextmanager
+def slowed(pid: int) -> Iterator[None]:
+    """Let a process run for a small part of the time only: the built-in model answers faster than a test can look."""
+    done = threading.Event()
+
+    def throttle() -> None:
+        while not done.is_set():
+            os.kill(pid, signal.SIGSTOP)
+            done.wait(0.06)
+            os.kill(pid, signal.SIGCONT)
+            done.wait(0.002)
+
+    thread = threading.Thread(target=throttle)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def wait_until(what: Callable[[], object], *, timeout_s: float, why: str) -> None:

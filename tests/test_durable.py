@@ -69,24 +69,24 @@ def test_kill_9_leaves_the_old_or_the_new(tmp_path: Path) -> None:
 
 
 def test_locked_processes_lose_nothing(tmp_path: Path) -> None:
-    """8 processes that each read, add and write 150 times under the lock arrive at the sum."""
+    """8 processes that each read, add and write 300 times under the lock arrive at the sum."""
     path = tmp_path / "count"
     path.write_text("0")
     body = """
         import sys
         from pathlib import Path
-        from podlab.durable import locked, replace_file
+        from podlab.durable import locked
         path = Path(sys.argv[1])
-        for _ in range(150):
+        for _ in range(300):
             with locked(path.with_name("lock")):
-                replace_file(path, str(int(path.read_text()) + 1).encode())
+                path.write_text(str(int(path.read_text()) + 1))
     """
     workers = [python(body, path) for _ in range(8)]
     for worker in workers:
         assert worker.wait() == 0
         assert worker.stdout is not None
         worker.stdout.close()
-    assert path.read_text() == "1200"
+    assert path.read_text() == "2400"
     assert sorted(entry.name for entry in tmp_path.iterdir() if entry.is_file()) == ["count", "lock"]
 
 
@@ -143,9 +143,9 @@ def test_never_wider_in_between(tmp_path: Path) -> None:
 
 def test_a_wide_folder_is_narrowed(tmp_path: Path) -> None:
     """A folder of ours that others could enter is closed to them."""
-    (tmp_path / "home").mkdir(mode=0o755)
-    durable.private_folder(tmp_path / "home")
-    assert mode(tmp_path / "home") == 0o700
+    (tmp_path / "wide").mkdir(mode=0o755)
+    durable.private_folder(tmp_path / "wide")
+    assert mode(tmp_path / "wide") == 0o700
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root owns what a test could take for somebody else's")

@@ -42,7 +42,7 @@ def given_back(shell: str, argvs: list[list[str]]) -> list[list[str]]:
 def test_real_shells_give_the_words_back(shell: str) -> None:
     """Any words survive any POSIX shell unchanged, and nothing in them is carried out."""
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=100, deadline=None)
     @given(st.lists(st.lists(words, max_size=5).filter(lambda argv: "end" not in argv), min_size=1, max_size=20))
     def check(argvs: list[list[str]]) -> None:
         assert given_back(shell, argvs) == argvs

@@ -65,7 +65,7 @@ ROWS: tuple[Row, ...] = (
         Cause.OUT_OF_MEMORY),
     Row(r"requires flash_attn|cache type \S+ with block size|V cache quantization requires", Cause.BAD_OPTION,
         "Change --cache-type-k, --cache-type-v or --flash-attn."),
-    Row(r"chat template parsing error", Cause.BAD_OPTION, "The chat template is not valid Jinja; change --chat-template."),
+    Row(r"chat template parsing error", Cause.BAD_OPTION, "It is no valid Jinja template; change --chat-template."),
     Row(r"no kernel image is available|CUDA driver version is insufficient", Cause.UNSUPPORTED_BACKEND,
         "The GPU or its driver is too old for this build. Say --backend cpu, or update the driver."),
     # vLLM and what it stands on

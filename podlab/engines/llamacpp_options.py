@@ -50,6 +50,7 @@ FLAGS: tuple[Flag, ...] = (
     _flag("--ubatch-size -ub", "n_ubatch"),
     _flag("--n-predict --predict -n", "n_predict"),
     _flag("--keep", "n_keep"),
+    _flag("--ignore-eos", "sampling.ignore_eos", "on"),
     _choice("--flash-attn -fa", "flash_attn_type", {
         "on": "LLAMA_FLASH_ATTN_TYPE_ENABLED", "off": "LLAMA_FLASH_ATTN_TYPE_DISABLED",
         "auto": "LLAMA_FLASH_ATTN_TYPE_AUTO"}),

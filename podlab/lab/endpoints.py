@@ -172,12 +172,6 @@ def reach(workspace: Workspace, name: str | None, on: str | None = None) -> Reac
     return Reached(endpoint, endpoint.url, workspace.endpoint_key(pod, facts.id), facts.served_name or facts.name)
 
 
-def command_of(workspace: Workspace, pod: Pod, endpoint: Endpoint) -> tuple[str, ...]:
-    """The argv an endpoint runs with; it holds no secret."""
-    (facts,) = workspace.side(pod).status([endpoint.id])
-    return facts.argv
-
-
 def _diagnose(engine: str) -> states.Diagnose:
     try:
         return engine_named(engine).diagnose

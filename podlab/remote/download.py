@@ -435,7 +435,7 @@ def main() -> None:
     except Failure as failure:
         sys.exit(f"podlab: {failure.cause}: {failure}")
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         sys.exit(f"podlab: {'disk_full' if full else 'download_failed'}: {error}")
 
 

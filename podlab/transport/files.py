@@ -236,11 +236,12 @@ def list_tree(t: Transport, path: str, *, limit: int = LIST_LIMIT) -> tuple[Remo
 
     Raises NotFound, and TransferFailed for more than `limit` files or a name that leads out of the folder.
     """
-    output = bytearray()
+    output, count = bytearray(), 0
     with t.start(["sh", "-c", _LIST, "sh", path]) as process:
         for piece in _stdout(t, process, path):
             output += piece
-            if len(output) > LIST_LIMIT_BYTES or output.count(b"\0") > limit:
+            count += piece.count(b"\0")
+            if len(output) > LIST_LIMIT_BYTES or count > limit:
                 raise TransferFailed(f"{path} of pod {t.pod!r} holds more than {limit} files.", pod=t.pod)
     files = [_listed(t, entry, path) for entry in bytes(output).split(b"\0")[:-1]]
     return tuple(sorted(files, key=lambda file: file.path))

@@ -29,7 +29,7 @@ QUESTIONS = HERE.parents[1] / "tests" / "data" / "tiny_questions.toml"
 TOOL_SHARE = 0.05
 SYSTEM_SHARE = 0.22
 # How many turns a chat has, and how often.
-LENGTHS = [1] * 40 + [2] * 20 + [3] * 14 + [4] * 10 + [5] * 6 + [6] * 4 + [8] * 4 + [10] * 2
+LENGTHS = [1] * 40 + [2] * 20 + [3] * 14 + [4] * 10 + [5] * 6 + [6] * 4 + [8] * 2 + [10]
 
 
 @dataclass(frozen=True)

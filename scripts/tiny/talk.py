@@ -234,6 +234,6 @@ def dont_know(rng: random.Random) -> str:
 
 
 MAKERS: list[tuple[Maker, float]] = [
-    (story, 11), (name_turn, 5), (last_asked, 4), (verb, 5), (unknown, 7), (echo, 3), (arithmetic, 4),
+    (story, 9), (name_turn, 5), (last_asked, 4), (verb, 5), (unknown, 7), (echo, 3), (arithmetic, 6),
     (counting, 1.5), (colour_turn, 2), (knowledge, 2.5),
 ]  # fmt: skip

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from html.parser import HTMLParser
 
 from podlab.display.markdown import ATTRIBUTES, TAGS, allowed_link
 
-_STYLES = frozenset({"text-align:left", "text-align:right", "text-align:center"})
+_STYLES = re.compile(r"(?:[a-z-]+:[-a-z0-9.%# (),]+;?)*")
+"""Declarations of plain values. An address in one would be fetched: `url(` and `image(` are looked for, too."""
 
 
 class _Reader(HTMLParser):
@@ -24,7 +26,7 @@ class _Reader(HTMLParser):
                 self.found.append(f"<{tag} {name}>")
             if name == "href" and not allowed_link(value or ""):
                 self.found.append(f"<{tag} href={value}>")
-            if name == "style" and value not in _STYLES:
+            if name == "style" and not _harmless_style(value or ""):
                 self.found.append(f"<{tag} style={value}>")
 
     def handle_comment(self, data: str) -> None:
@@ -38,6 +40,10 @@ class _Reader(HTMLParser):
 
     def unknown_decl(self, data: str) -> None:
         self.found.append("<![...]>")
+
+
+def _harmless_style(style: str) -> bool:
+    return _STYLES.fullmatch(style) is not None and not re.search(r"(url|image|expression|attr)\s*\(|behavio", style)
 
 
 def forbidden(

@@ -39,7 +39,8 @@ def test_no_mixture_of_payloads_survives(parts: list[str]) -> None:
 
 
 def test_the_allowlist_reader_sees_what_it_should() -> None:
-    for page in ("<script>", "<p onclick=x>", "<a href='javascript:x'>", "<img>", "<!-- -->", "<p style='color:red'>"):
+    for page in ("<script>", "<p onclick=x>", "<a href='javascript:x'>", "<img>", "<!-- -->", "<p style='color:red'>",
+                 "<td style='background:url(x)'>", "<td style='a:b;\\75rl(x)'>"):  # fmt: skip
         assert forbidden(page), page
 
 

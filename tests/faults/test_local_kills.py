@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import signal
+import time
+from collections.abc import Callable
 
 import pytest
 
@@ -50,10 +52,12 @@ def test_kernel_killed_during_start(moment_ms: int) -> None:
 def test_kernel_killed_during_chat() -> None:
     """The engine outlives the kernel, stops generating for it, and a new kernel chats on at once."""
     with Kernel() as first:
-        first.run("%model start tiny")
-        message = first.begin(LONG)
-        first.listen(message, until=lambda said: bool(said.displayed))
-        first.kill()
+        first.run("%model start tiny -- --ignore-eos")
+        pid, _ = engine_and_monitor(first)
+        with processes.slowed(pid):
+            message = first.begin(LONG)
+            first.listen(message, until=lambda said: bool(said.displayed))
+            first.kill()
     with Kernel() as second:
         (endpoint,) = second.endpoints()
         assert endpoint["state"] == "ready"
@@ -118,8 +122,6 @@ def _line(pid: int) -> str:
         return ""
 
 
-def _after(moment_ms: int) -> object:
-    import time
-
+def _after(moment_ms: int) -> Callable[[], bool]:
     end = time.monotonic() + moment_ms / 1000
     return lambda: time.monotonic() >= end

@@ -317,8 +317,8 @@ os.setgid(65534)
 os.setuid(65534)
 stranger = socket.socket(socket.AF_UNIX)
 stranger.connect("keeper.sock")
-stranger.sendall(sys.stdin.buffer.read())
 try:
+    stranger.sendall(sys.stdin.buffer.read())
     print(stranger.recv(100))
 except ConnectionError:
     print(b"")

@@ -55,7 +55,7 @@ def test_hostile_output_runs_nothing_and_asks_for_nothing(server: lab.Lab) -> No
         assert page.evaluate("() => window.__owned") is None
         assert server.dialogs == []
         assert server.outside == []
-        bad = "script, img, iframe, object, embed, svg, math, form, input, video, audio, link, meta, base, mjx-container"
+        bad = "script,img,iframe,object,embed,svg,math,form,input,video,audio,link,meta,base,style,mjx-container"
         assert page.locator(".podlab").locator(bad).count() == 0
         schemes = page.eval_on_selector_all(".podlab a[href]", "nodes => [...new Set(nodes.map(a => a.protocol))]")
         assert set(schemes) <= {"http:", "https:"}

@@ -347,16 +347,27 @@ def test_output_before_the_cut_is_not_lost(machine: Sshd) -> None:
 
 
 def test_a_frozen_link_is_noticed(machine: Sshd) -> None:
-    with connect(machine) as transport, ThreadPoolExecutor(3) as pool:
-        process, writer = transport.start(["cat"]), transport.start(["sleep", "100"])
+    with connect(machine) as transport:
+        process = transport.start(["cat"])
         machine.freeze_sessions()
         began = time.monotonic()
-        pending = [pool.submit(process.read), pool.submit(writer.write, bytes(50_000_000))]
-        for waiting in pending:
-            with pytest.raises(LinkLost):
-                waiting.result(DEAD_LINK_S * SLACK)
+        with pytest.raises(LinkLost):
+            process.read(DEAD_LINK_S * SLACK)
         assert time.monotonic() - began < DEAD_LINK_S * SLACK
+        process.close()
         assert transport.run(["echo", "over another"]).text == "over another\n"
+
+
+def test_a_frozen_link_sets_a_writer_free(machine: Sshd) -> None:
+    with connect(machine, probe_s=0.5, silence_s=1.5) as transport, ThreadPoolExecutor(2) as pool:
+        sleeper, new = transport.start(["sleep", "100"]), transport.start(["cat"])
+        machine.freeze_sessions()
+        writing = pool.submit(sleeper.write, bytes(50_000_000))
+        with pytest.raises(LinkLost):
+            writing.result(DEAD_LINK_S * SLACK)
+        new.close()
+        with pytest.raises(LinkLost):
+            new.wait(0)
 
 
 def test_a_quiet_link_is_not_a_dead_one(sshd: Sshd, pins: HostKeys) -> None:
@@ -480,9 +491,9 @@ def test_a_port_nobody_listens_on_and_a_pod_that_is_gone(machine: Sshd) -> None:
     with connect(machine) as transport:
         forward = transport.open_port(machines.free_port())
         for _ in range(2):
-            with socket.create_connection(("127.0.0.1", forward.local_port), 30) as client:
-                with pytest.raises(ConnectionResetError):
-                    client.recv(1)
+            client = socket.create_connection(("127.0.0.1", forward.local_port), 30)
+            with client, pytest.raises(ConnectionResetError):
+                client.recv(1)
             machine.stop()
         machine.start()
 

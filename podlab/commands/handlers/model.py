@@ -46,7 +46,7 @@ def _row(entry: ModelEntry) -> ModelRow:
 
 
 def start(workspace: Workspace, args: Namespace) -> Work[Outcome]:
-    from podlab.lab import endpoints, launch, pods
+    from podlab.lab import launch, pods
 
     pod = pods.meant(workspace, args.on)
     wish = launch.Wish(
@@ -56,7 +56,7 @@ def start(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     if args.dry_run:
         return Outcome(Plan(launch.plan(workspace, pod, wish)))
     endpoint = yield from launch.start(workspace, pod, wish, host_key=args.host_key)
-    return Outcome(EndpointDetail(endpoint, endpoints.command_of(workspace, pod, endpoint)))
+    return Outcome(EndpointDetail(endpoint))
 
 
 def list_endpoints(workspace: Workspace, args: Namespace) -> Work[Outcome]:
@@ -123,7 +123,7 @@ def restart(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     if args.dry_run:
         return Outcome(Plan((f"stop {facts.name} on {pod.name}", "start it again as it was")))
     endpoint = yield from launch.restart(workspace, pod, facts)
-    return Outcome(EndpointDetail(endpoint, facts.argv))
+    return Outcome(EndpointDetail(endpoint))
 
 
 def url(workspace: Workspace, args: Namespace) -> Work[Outcome]:

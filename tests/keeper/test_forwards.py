@@ -1,0 +1,157 @@
+"""Forwards of the keeper: the same local port across connections, clients and keepers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from podlab.errors import BadArgument
+from podlab.keeper.forwards import KEPT_S, SAVE_S, Forwards
+from podlab.transport import kept
+from podlab.transport.host_keys import HostKeys
+from podlab.transport.kept import KeptTransport
+from podlab.transport.kept_place import Place
+from podlab.transport.kept_wire import PodRef
+from podlab.transport.tunnel import PodStream
+from podlab.types import SshAddress
+from tests import machines
+from tests.keeper.echo import EchoServer, greeting
+from tests.keeper.test_lifecycle import keeper_pid, wait_until_gone
+
+POD = PodRef("pod", "pod-1", SshAddress("127.0.0.1"))
+
+
+def test_asking_again_gives_the_same(transport: KeptTransport, sshd: machines.Sshd) -> None:
+    with EchoServer() as echo:
+        first = transport.open_port(echo.port)
+        assert KeptTransport("pod", "pod-1", sshd.address).open_port(echo.port).local_port == first.local_port
+        assert transport.open_port(echo.port, local_port=machines.free_port()).local_port == first.local_port
+        assert kept.forwards() == [("pod-1", first.local_port, echo.port)]
+        assert greeting(first.local_port) == b"hello\n"
+        first.close()
+        first.close()
+        assert kept.forwards() == []
+        assert not Place.here().forwards.exists()
+        with pytest.raises(ConnectionRefusedError):
+            greeting(first.local_port)
+        assert transport.open_port(echo.port).local_port == first.local_port  # it comes back where it was
+
+
+def test_a_port_of_ones_own(transport: KeptTransport) -> None:
+    wished = machines.free_port()
+    assert transport.open_port(9, local_port=wished).local_port == wished
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        with pytest.raises(BadArgument, match="cannot be used"):
+            transport.open_port(10, local_port=taken.getsockname()[1])
+    assert kept.forwards() == [("pod-1", wished, 9)]
+
+
+def test_it_is_written_down_before_it_is_announced(transport: KeptTransport) -> None:
+    port = transport.open_port(9).local_port
+    (row,) = json.loads(Place.here().forwards.read_text())["forwards"]
+    assert (row["remote_port"], row["local_port"], row["pod"]["id"]) == (9, port, "pod-1")
+
+
+def test_the_link_to_the_pod_is_cut(transport: KeptTransport, sshd: machines.Sshd) -> None:
+    with EchoServer() as echo:
+        port = transport.open_port(echo.port).local_port
+        with socket.create_connection(("127.0.0.1", port), 10) as open_one:
+            assert open_one.recv(6) == b"hello\n"
+            assert sshd.kill_sessions()
+            with pytest.raises(ConnectionResetError):  # an answer that was cut must not look like one that ended
+                open_one.recv(1)
+        assert greeting(port) == b"hello\n"
+
+
+def test_a_port_that_was_taken_meanwhile_is_forgotten(transport: KeptTransport) -> None:
+    port = transport.open_port(9).local_port
+    other = transport.open_port(10).local_port
+    pid = keeper_pid()
+    os.kill(pid, signal.SIGKILL)
+    wait_until_gone(pid)
+    with socket.create_server(("127.0.0.1", port)):
+        assert kept.forwards() == [("pod-1", other, 10)]
+        assert transport.open_port(9).local_port not in (port, other)
+    assert "forgetting the forward to port 9" in (Place.here().home / "logs" / "podlab.log").read_text()
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"format": 99}', b'{"format": 1, "forwards": [{"pod": 1}]}'])
+def test_a_damaged_list_stops_nobody(transport: KeptTransport, damage: bytes) -> None:
+    Place.here().forwards.write_bytes(damage)
+    assert kept.forwards() == []
+    assert transport.open_port(9).local_port
+
+
+def test_a_pod_that_moved(transport: KeptTransport, sshd: machines.Sshd, tmp_path: Path) -> None:
+    with EchoServer() as echo:
+        port = KeptTransport("pod", "pod-1", SshAddress("127.0.0.1", port=machines.free_port())).open_port(echo.port)
+        with pytest.raises(OSError, match="reset"):
+            greeting(port.local_port)
+        assert transport.open_port(echo.port).local_port == port.local_port
+        assert greeting(port.local_port) == b"hello\n"
+
+
+def test_a_host_key_that_is_not_known_is_a_reset(sshd: machines.Sshd) -> None:
+    with EchoServer() as echo:
+        port = KeptTransport("pod", "pod-7", sshd.address).open_port(echo.port).local_port
+        with pytest.raises(ConnectionResetError):
+            greeting(port)
+        sshd.pin(HostKeys(), "pod-7")
+        assert greeting(port) == b"hello\n"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def no_stream(ref: PodRef, port: int) -> PodStream:
+    raise OSError("nothing there")
+
+
+def test_what_counts_as_something_to_keep(tmp_path: Path) -> None:
+    clock, path = Clock(), tmp_path / "keeper.json"
+    forwards = Forwards(path, no_stream, now=clock)
+    assert not forwards.any_counts()
+    forwards.open(POD, 9, 0)
+    clock.now += KEPT_S - 1
+    assert forwards.any_counts()
+    clock.now += 2
+    assert not forwards.any_counts()
+    forwards.open(POD, 9, 0)  # asked for again
+    assert forwards.any_counts()
+    forwards.close_all(forget=False)
+
+
+def test_what_the_next_keeper_opens_again(tmp_path: Path) -> None:
+    clock, path = Clock(), tmp_path / "keeper.json"
+    first = Forwards(path, no_stream, now=clock)
+    old = first.open(POD, 9, 0)
+    clock.now += KEPT_S / 2
+    young = first.open(POD, 10, 0)
+    assert old != young
+    first.close_all(forget=False)
+    clock.now += KEPT_S / 2 + SAVE_S
+    second = Forwards(path, no_stream, now=clock)
+    second.restore()
+    assert second.rows() == (("pod-1", young, 10),)
+    second.close_all(forget=True)
+    assert not path.exists()
+
+
+def test_a_forward_that_cannot_be_written_down_is_not_announced(tmp_path: Path) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    forwards = Forwards(folder / "keeper.json", no_stream)
+    folder.rmdir()
+    with pytest.raises(OSError, match="gone"):
+        forwards.open(POD, 9, 0)
+    assert forwards.rows() == ()
