@@ -93,11 +93,14 @@ def find(name: str) -> Secret | None:
         return None
     except OSError as error:
         raise _unsafe(path) from error
-    with os.fdopen(descriptor, "rb", closefd=True) as file:
+    try:
         info = os.fstat(descriptor)
         if not stat.S_ISREG(info.st_mode) or info.st_uid != os.getuid() or stat.S_IMODE(info.st_mode) & 0o077:
             raise _unsafe(path)
-        return _secret(file.read(LIMIT_BYTES).decode(errors="surrogateescape"), str(path))
+        # What is no UTF-8 becomes half characters, which no secret may hold.
+        return _secret(os.read(descriptor, LIMIT_BYTES).decode(errors="surrogateescape"), str(path))
+    finally:
+        os.close(descriptor)
 
 
 def _secret(text: str, where: str) -> Secret:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from podlab import logs
+from podlab import logs, secrets
 from podlab.secrets import MASK, Secret
 
 CANARY = "canary-in-the-log-7d1f"
@@ -16,8 +16,9 @@ log = logging.getLogger("podlab.test")
 
 
 @pytest.fixture(autouse=True)
-def own_handlers() -> Iterator[None]:
-    """The podlab logger as it was before, afterwards."""
+def own_handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The podlab logger as it was before, afterwards; and no value is redacted from another test's output."""
+    monkeypatch.setattr(secrets, "_known", set())
     logger = logging.getLogger("podlab")
     before = logger.handlers[:], logger.level, logger.propagate
     logger.handlers = []

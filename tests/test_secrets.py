@@ -25,6 +25,12 @@ from podlab.settings import home
 VALUE = "canary-3f9a2c-Ünïcode\"\\and'quotes/+="
 
 
+@pytest.fixture(autouse=True)
+def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test's values are redacted from another test's output."""
+    monkeypatch.setattr(secrets, "_known", set())
+
+
 def key_file(name: str = "HF_TOKEN", content: bytes = b"canary-from-a-file", mode: int = 0o600) -> Path:
     path = durable.private_folder(home() / "keys") / name
     path.write_bytes(content)
@@ -65,7 +71,7 @@ def test_a_traceback_holds_none() -> None:
         fails(secret)
     except RuntimeError as error:
         text = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
-    assert "canary" not in text.replace(repr(VALUE), "")
+    assert "canary" not in text
     assert MASK in text
 
 
@@ -199,7 +205,7 @@ def test_redact_takes_the_longest_first() -> None:
 def test_redact_leaves_nothing(value: str, before: str, after: str) -> None:
     """Whatever stands around it, a value that was read is not in the text afterwards."""
     secrets.remember(value)
-    assert value not in secrets.redact(before + value + after).replace(MASK, "") or set(value) <= set("*")
+    assert value not in secrets.redact(before + value + after) or set(value) == {"*"}
 
 
 def test_a_process_that_fails_shows_none(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ class Row:
 
 ROWS: tuple[Row, ...] = (
     # Our own programs on the pod: `podlab: <cause>: <reason>`.
-    *(Row(rf"^podlab: {cause.value}: ", cause) for cause in Cause if cause is not Cause.UNKNOWN),
+    *(Row(rf"^podlab: {cause.value}: ", cause) for cause in HINTS),
     # llama.cpp
     Row(r"couldn't bind HTTP server socket", Cause.PORT_TAKEN),
     Row(r"failed to open GGUF file .*No such file", Cause.MODEL_MISSING),

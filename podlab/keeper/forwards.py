@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from podlab.durable import replace_file
-from podlab.errors import BadArgument
+from podlab.errors import BadArgument, StateDamaged
 from podlab.transport.kept_wire import PodRef, pod_ref
 from podlab.transport.tunnel import PodStream, PortForward
 
@@ -83,7 +83,7 @@ class Forwards:
             port = self._listen(row, local_port) if local_port else self._listen_somewhere(row)
             try:
                 self._save()
-            except OSError:
+            except (OSError, StateDamaged):
                 self._close(self._open.pop((ref.id, remote_port)))
                 raise
             return port

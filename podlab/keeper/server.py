@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 
 from podlab import __version__
-from podlab.errors import PodlabError
+from podlab.errors import PodlabError, StateDamaged
 from podlab.keeper.forwards import Forwards
 from podlab.keeper.pods import KeptPods, adopt_agent
 from podlab.keeper.sessions import Session
@@ -135,7 +135,7 @@ class Keeper:
     def _any_forward_counts(self) -> bool:
         try:
             return self._forwards.any_counts()
-        except OSError as error:
+        except (OSError, StateDamaged) as error:
             _log.warning("cannot write %s: %s", self._place.forwards, error)
             return True
 
@@ -156,7 +156,7 @@ class Keeper:
         self._listener.close()
         try:
             self._forwards.close_all(forget=self._end == "it was told to stop")
-        except OSError as error:
+        except (OSError, StateDamaged) as error:
             _log.warning("cannot write %s: %s", self._place.forwards, error)
         os.close(self._lock_descriptor)
         self._released.set()

@@ -316,7 +316,7 @@ class Inbox:
         return bool(data)
 
     def _parse(self) -> tuple[Kind, bytes] | None:
-        if not self._left:
+        while not self._left:  # more than once only after a data frame without data
             if len(self._buffer) < _HEADER.size:
                 return None
             kind, length = _read_header(self._buffer)

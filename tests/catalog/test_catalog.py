@@ -105,7 +105,11 @@ def test_the_users_entries_come_on_top_and_win() -> None:
         ("[models.x]\nsource = 'pod:/x.gguf'\naliases = [1]", "aliases is [1]", "other names"),
         ("[models.x]\nsource = 'pod:/x.gguf'\nengine = 'vlm'", "engine is 'vlm'", "one of llamacpp"),
         ("[models.x]\nsource = 'hf:a/b/c.gguf'\nsha256 = 'x'", "sha256 is 'x'", "64 hexadecimal"),
-        ("[models.x]\nsource='pod:/x.gguf'\n[models.y]\nsource='pod:/y.gguf'\naliases=['x']", "names both", "Take it out"),
+        (
+            "[models.x]\nsource='pod:/x.gguf'\n[models.y]\nsource='pod:/y.gguf'\naliases=['x']",
+            "names both",
+            "Take it out",
+        ),
     ],
 )
 def test_a_damaged_entry_names_field_value_and_fix(text: str, said: str, hint: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 from podlab.transport.host_keys import HostKeys
 from podlab.transport.kept import KeptTransport
 from tests import machines
+from tests.keeper.gone import wait_until_gone
 
 
 def keepers(home: str) -> list[psutil.Process]:
@@ -33,11 +34,11 @@ def no_keeper_is_left(own_home: Path) -> Iterator[None]:
     for process in keepers(home):
         process.resume()
         process.terminate()
-    gone, left = psutil.wait_procs(keepers(home), timeout=10)
-    for process in left:
-        process.kill()
-    assert not left, "a keeper did not end when it was told to"
-    del gone
+        try:
+            wait_until_gone(process.pid)
+        except TimeoutError:
+            process.kill()
+            raise
 
 
 @pytest.fixture

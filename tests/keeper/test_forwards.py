@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from podlab.errors import BadArgument
+from podlab.errors import BadArgument, StateDamaged
 from podlab.keeper.forwards import KEPT_S, SAVE_S, Forwards
 from podlab.transport import kept
 from podlab.transport.host_keys import HostKeys
@@ -21,7 +21,8 @@ from podlab.transport.tunnel import PodStream
 from podlab.types import SshAddress
 from tests import machines
 from tests.keeper.echo import EchoServer, greeting
-from tests.keeper.test_lifecycle import keeper_pid, wait_until_gone
+from tests.keeper.gone import wait_until_gone
+from tests.keeper.test_lifecycle import keeper_pid
 
 POD = PodRef("pod", "pod-1", SshAddress("127.0.0.1"))
 
@@ -152,6 +153,6 @@ def test_a_forward_that_cannot_be_written_down_is_not_announced(tmp_path: Path) 
     folder.mkdir()
     forwards = Forwards(folder / "keeper.json", no_stream)
     folder.rmdir()
-    with pytest.raises(OSError, match="gone"):
+    with pytest.raises(StateDamaged, match="gone"):
         forwards.open(POD, 9, 0)
     assert forwards.rows() == ()

@@ -26,6 +26,7 @@ from podlab.transport.kept_place import Place
 from tests import machines
 from tests.keeper.conftest import keepers
 from tests.keeper.echo import EchoServer, greeting
+from tests.keeper.gone import wait_until_gone
 
 CLIENT = """
 import os, sys
@@ -73,13 +74,6 @@ def keeper_pid() -> int:
     status = kept.status()
     assert status is not None
     return status.pid
-
-
-def wait_until_gone(pid: int) -> None:
-    try:
-        psutil.Process(pid).wait(15)
-    except psutil.NoSuchProcess:
-        pass
 
 
 def test_nothing_is_started_by_asking(transport: KeptTransport) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,8 @@ from podlab.transport import kept
 from podlab.transport.host_keys import HostKeys
 from podlab.transport.kept import KeptTransport
 from tests import machines
-from tests.keeper.test_lifecycle import client, end, heard, keeper_pid, say, wait_until_gone
+from tests.keeper.gone import wait_until_gone
+from tests.keeper.test_lifecycle import client, end, heard, keeper_pid, say
 
 
 def test_a_slow_reader_costs_no_memory_and_holds_up_nobody(transport: KeptTransport) -> None:
@@ -145,7 +147,9 @@ def test_closing_the_transport_cuts_this_clients_commands_only(transport: KeptTr
         process.close()
 
 
-def test_another_address_takes_the_place_and_lets_commands_finish(transport: KeptTransport, sshd: machines.Sshd) -> None:
+def test_another_address_takes_the_place_and_lets_commands_finish(
+    transport: KeptTransport, sshd: machines.Sshd
+) -> None:
     with transport.start(["cat"]) as process:
         moved = KeptTransport("pod", "pod-1", replace(sshd.address, host="localhost"))
         assert moved.run(["echo", "there"]).text == "there\n"
@@ -215,8 +219,6 @@ def test_what_cannot_be_sent(transport: KeptTransport) -> None:
 @pytest.fixture
 def agent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
     """An agent that is started after the keeper."""
-    import subprocess
-
     address = str(tmp_path / "agent")
     with subprocess.Popen(["ssh-agent", "-D", "-a", address], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -228,8 +230,6 @@ def agent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
 def test_the_agent_is_the_clients(
     transport: KeptTransport, sshd: machines.Sshd, agent: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import subprocess
-
     sshd.pin(HostKeys(), "pod-6")
     without = KeptTransport("pod", "pod-6", replace(sshd.address, identity_files=()))
     with pytest.raises(AuthenticationFailed):
