@@ -138,6 +138,8 @@ def _parse(line: bytes, chain: str, *, number: int) -> tuple[Entry | None, str]:
         return None, chain
     try:
         fields = json.loads(line)
+        if json.dumps(fields).encode() + b"\n" != line:
+            return None, chain  # it means the same, but it is not what was written
         checksum = fields.pop("sum")
         if checksum != _checksum(fields, chain) or fields["n"] != number:
             return None, chain

@@ -79,11 +79,14 @@ class Keeper:
         self._end: str | None = None
         self._released = threading.Event()
         self._wake_reader, self._wake_writer = os.pipe()
+        os.set_blocking(self._wake_writer, False)
         self._forwards.restore()
         self._listener = place.listen()
 
     def run(self) -> None:
         """Serve until it is time to end. Commands may go on for LINGER_S when another keeper takes over."""
+        # A signal may be delivered to any thread; by this, whichever it is wakes the one that handles it.
+        signal.set_wakeup_fd(self._wake_writer, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
         _log.info("the keeper of podlab %s serves %s", __version__, self._place.home)
@@ -107,6 +110,8 @@ class Keeper:
         next_tick = time.monotonic() + tick_s
         while self._end is None:
             ready = {number for number, _ in waiting.poll(max(0.0, next_tick - time.monotonic()) * 1000)}
+            if self._wake_reader in ready:
+                os.read(self._wake_reader, 4096)
             if self._listener.fileno() in ready:
                 self._accept()
             if time.monotonic() >= next_tick:
@@ -143,7 +148,8 @@ class Keeper:
         """Stop serving, from any thread or a signal; the first reason counts."""
         if self._end is None:
             self._end = why
-            os.write(self._wake_writer, b".")
+            with contextlib.suppress(BlockingIOError):  # full: it is awake
+                os.write(self._wake_writer, b".")
 
     def _on_signal(self, number: int, frame: object) -> None:
         if number == signal.SIGTERM:

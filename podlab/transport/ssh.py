@@ -37,7 +37,7 @@ from podlab.transport.identities import offers
 from podlab.transport.link_pool import LinkPool
 from podlab.transport.ssh_config import Route, read_config, resolve
 from podlab.transport.ssh_process import SshProcess, Wake, command_line
-from podlab.transport.tunnel import PodStream, PortForward
+from podlab.transport.tunnel import Outlet, PodStream, PortForward
 from podlab.transport.wire import CONNECT_TIMEOUT_S, Duplex, ProxyProcess, Wire, dial
 from podlab.types import SshAddress
 
@@ -67,7 +67,7 @@ class Link(paramiko.Transport):
     - AES-GCM first (the library puts CTR first, 60 % slower), no CBC, no MD5 or SHA-1, no host certificates.
     - It never asks for new keys itself: asked by the client they deadlock when a channel closes in that moment
       (paramiko issue 822). Asked for by the server they do not: the server holds back everything else meanwhile.
-    - Its channels are opened by `open_gated`, so that nothing follows a channel's CLOSE (see `_Gate`).
+    - Its channels send through a `_Gate`, so that nothing follows a CLOSE, and receive into an `Outlet`.
     - `exit-signal` counts as an exit status, and a channel closed by the pod is told from one that died.
     - At new keys the host key must be the one that was verified.
     """
@@ -90,6 +90,7 @@ class Link(paramiko.Transport):
             paramiko.common.MSG_CHANNEL_REQUEST: self._on_channel_request,
             paramiko.common.MSG_CHANNEL_CLOSE: self._on_channel_close,
         }
+        cast(Any, self)._handler_table[paramiko.common.MSG_CHANNEL_OPEN_SUCCESS] = self._on_channel_open
         self._below = below
         self._verified_key: bytes | None = None
         self.wire = wire
@@ -116,11 +117,21 @@ class Link(paramiko.Transport):
     def channel_count(self) -> int:
         return len(cast(Any, self)._channels)
 
-    def open_gated(self, kind: str, place: tuple[str, int] | None = None) -> paramiko.Channel:
-        """A new channel; `place` is where a "direct-tcpip" one leads."""
-        channel = self.open_channel(kind, place, None if place is None else ("127.0.0.1", 0))
-        channel.transport = cast(paramiko.Transport, _Gate(self))
-        return channel
+    def open_to(self, place: tuple[str, int]) -> paramiko.Channel:
+        """A channel that leads to a port as the pod sees it."""
+        return self.open_channel("direct-tcpip", place, ("127.0.0.1", 0))
+
+    def lead(self, channel: paramiko.Channel, client: socket.socket | None) -> None:
+        """Lead what the channel receives into `client` (None: no longer)."""
+        cast(Outlet, channel.in_buffer).lead_to(client, lambda count: self._allow_more(channel, count))
+
+    def _allow_more(self, channel: paramiko.Channel, taken_bytes: int) -> None:
+        if more := cast(Any, channel)._check_add_window(taken_bytes):
+            message = Message()
+            message.add_byte(paramiko.common.cMSG_CHANNEL_WINDOW_ADJUST)
+            message.add_int(channel.remote_chanid)
+            message.add_int(more)
+            cast(Any, channel.transport)._send_user_message(message)
 
     def execute(self, channel: paramiko.Channel, line: bytes) -> None:
         """Start `line`. Raises SSHException, EOFError or OSError; `channel.closed` before this means: not sent.
@@ -155,6 +166,15 @@ class Link(paramiko.Transport):
         message.add_boolean(reply)
         message.add_string(argument)
         cast(Any, channel.transport)._send_user_message(message)
+
+    def _on_channel_open(self, message: Message) -> None:
+        # In the reading thread, before the channel can have received or sent anything.
+        at = message.packet.tell()
+        if (channel := cast(Any, self)._channels.get(message.get_int())) is not None:
+            channel.transport = _Gate(self)
+            channel.in_buffer = Outlet()
+        message.packet.seek(at)
+        cast(Any, self)._parse_channel_open_success(message)
 
     def _on_channel_request(self, channel: paramiko.Channel, message: Message) -> None:
         at = message.packet.tell()
@@ -246,7 +266,7 @@ class SshTransport(Transport):
 
     def start(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None) -> Process:
         line = command_line(argv, env, cwd)
-        link, channel = self._open(lambda it: it.open_gated("session"), is_session=True)
+        link, channel = self._open(Link.open_session, is_session=True)
         wake = Wake()
         channel.in_buffer.set_event(cast(threading.Event, wake))
         channel.in_stderr_buffer.set_event(cast(threading.Event, wake))
@@ -271,13 +291,10 @@ class SshTransport(Transport):
         self._pool.opened(self._pool.take(for_session=False)[0])
 
     def _open_stream(self, port: int) -> PodStream:
-        place = ("127.0.0.1", port)
-        link, channel = self._open(lambda it: it.open_gated("direct-tcpip", place), is_session=False)
-        return PodStream(channel, lambda: channel in link.closed_by_pod)
+        link, channel = self._open(lambda it: it.open_to(("127.0.0.1", port)), is_session=False)
+        return PodStream(channel, lambda: channel in link.closed_by_pod, lambda client: link.lead(channel, client))
 
-    def _open(
-        self, opened: Callable[[Link], paramiko.Channel], *, is_session: bool
-    ) -> tuple[Link, paramiko.Channel]:
+    def _open(self, opened: Callable[[Link], paramiko.Channel], *, is_session: bool) -> tuple[Link, paramiko.Channel]:
         """A channel, on a new link where no other takes it.
 
         A channel that was refused, or whose link died while it was being opened, has started nothing on the pod: so
@@ -353,7 +370,7 @@ class SshTransport(Transport):
         place = (route.host, route.port)
         ground: Duplex
         if below is not None:
-            ground = below.open_gated("direct-tcpip", place)
+            ground = below.open_to(place)
         else:
             ground = ProxyProcess(route.proxy) if route.proxy else dial(*place)
         link = Link(Wire(ground), below, key_types)

@@ -79,8 +79,17 @@ def test_what_could_leave_its_folder_or_become_an_option_is_refused(text: str) -
 
 
 def test_the_users_entries_come_on_top_and_win() -> None:
-    own('[models.mine]\nsource = "hf:a/b/c.gguf"\naliases = ["m", "qwen3"]\nsha256 = "' + "a" * 64 + '"\nsize_bytes = 5\n'
-        '[models.tiny]\nsource = "pod:/t.gguf"\n')  # fmt: skip
+    own(
+        f"""
+        [models.mine]
+        source = "hf:a/b/c.gguf"
+        aliases = ["m", "qwen3"]
+        sha256 = "{"a" * 64}"
+        size_bytes = 5
+        [models.tiny]
+        source = "pod:/t.gguf"
+        """
+    )
     assert find("m") == ModelEntry("mine", HubSource("a/b", "c.gguf", "main", "a" * 64, 5), aliases=("m", "qwen3"))
     assert find("qwen3").id == "mine"
     assert find("tiny").source == PodSource("/t.gguf")

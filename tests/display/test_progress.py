@@ -34,6 +34,6 @@ def test_the_time_shows_from_the_first_second_on() -> None:
 
 def test_a_bar_has_a_name_and_is_never_alone() -> None:
     shown = stage_html(Stage("d", "Down<b>", 3, 7), 2)
-    assert '<progress max="7" value="3" aria-label="3 of 7, 42 %">' in shown
+    assert 'max="7" value="3" aria-label="3 of 7, 42 %">' in shown
     assert "Down&lt;b&gt;: 3 of 7, 42 % (2.0 s)" in shown
     assert "<progress" not in stage_html(Stage("d", "Down", 3), 2)

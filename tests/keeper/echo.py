@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from types import TracebackType
+from typing import Self
 
 
 class EchoServer:
@@ -30,7 +31,7 @@ class EchoServer:
             except OSError:
                 pass
 
-    def __enter__(self) -> EchoServer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import signal
@@ -365,8 +366,7 @@ def test_another_protocol_says_what_to_do(transport: KeptTransport, monkeypatch:
     transport.run(["true"])
     monkeypatch.setattr(kept_link, "build", lambda: "another")
     monkeypatch.setattr(kept_link, "_accepted", set())
-    real = kept_link.ClientHello
-    monkeypatch.setattr(kept_link, "ClientHello", lambda *words, **named: real(*words, **named, protocol=0))
+    monkeypatch.setattr(kept_link, "ClientHello", functools.partial(kept_wire.ClientHello, protocol=0))
     monkeypatch.setattr(kept_link, "PROTOCOL", 0)
     with pytest.raises(KeeperError, match="do not understand each other") as caught:
         transport.run(["true"])

@@ -16,6 +16,7 @@ import pytest
 
 from podlab.errors import AuthenticationFailed, BadArgument, HostKeyChanged, HostKeyUnknown, LinkLost, Unreachable
 from podlab.transport import kept
+from podlab.transport.base import Process
 from podlab.transport.host_keys import HostKeys
 from podlab.transport.kept import KeptTransport
 from tests import machines
@@ -55,7 +56,7 @@ def test_input_that_nobody_reads_costs_no_memory(transport: KeptTransport) -> No
     assert not stuck.is_alive()
 
 
-def _write_until_let_go(process: kept.Process) -> None:
+def _write_until_let_go(process: Process) -> None:
     try:
         while True:
             process.write(bytes(2**20))
@@ -147,9 +148,7 @@ def test_closing_the_transport_cuts_this_clients_commands_only(transport: KeptTr
         process.close()
 
 
-def test_another_address_takes_the_place_and_lets_commands_finish(
-    transport: KeptTransport, sshd: machines.Sshd
-) -> None:
+def test_another_address_lets_commands_finish(transport: KeptTransport, sshd: machines.Sshd) -> None:
     with transport.start(["cat"]) as process:
         moved = KeptTransport("pod", "pod-1", replace(sshd.address, host="localhost"))
         assert moved.run(["echo", "there"]).text == "there\n"

@@ -68,11 +68,18 @@ class Lab:
         notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
         nbformat.write(notebook, self.folder / name)
 
-    def run_all(self, page: Page, name: str) -> None:
-        """Open a notebook and run it to its end."""
+    def open(self, page: Page, name: str) -> None:
+        """Open a notebook and wait until its kernel is there; a command before that would be asked which kernel."""
         page.goto(f"{self.url}/lab/tree/{name}?reset&token={self.token}")
         page.wait_for_selector(".jp-NotebookPanel .jp-Cell", timeout=60_000)
-        page.wait_for_function("() => document.querySelector('.jp-Notebook-ExecutionIndicator[data-status=idle]')")
+        page.wait_for_function(
+            "() => window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'",
+            timeout=60_000,
+        )
+
+    def run_all(self, page: Page, name: str) -> None:
+        """Open a notebook and run it to its end."""
+        self.open(page, name)
         command(page, "notebook:run-all-cells")
         cells = len(nbformat.read(self.folder / name, as_version=4).cells)  # type: ignore[no-untyped-call]
         page.wait_for_function(
@@ -84,7 +91,8 @@ class Lab:
 
 def command(page: Page, name: str, arguments: object = None) -> None:
     """Run one of JupyterLab's commands."""
-    page.evaluate("([name, given]) => window.jupyterapp.commands.execute(name, given ?? {})", [name, arguments])
+    # Not awaited in the page: a run ends when the notebook says so, and a wait that fails has a deadline of its own.
+    page.evaluate("([name, given]) => void window.jupyterapp.commands.execute(name, given ?? {})", [name, arguments])
 
 
 @contextmanager

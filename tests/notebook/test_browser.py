@@ -100,9 +100,7 @@ def test_a_notebook_shows_pods_an_answer_and_an_error(server: lab.Lab, tmp_path:
 def test_a_person_completes_a_pod_name(server: lab.Lab) -> None:
     server.write("complete.ipynb", LOAD, "%pod use lo")
     with server.page() as page:
-        page.goto(f"{server.url}/lab/tree/complete.ipynb?reset&token={server.token}")
-        page.wait_for_selector(".jp-NotebookPanel .jp-Cell")
-        page.wait_for_function("() => document.querySelector('.jp-Notebook-ExecutionIndicator[data-status=idle]')")
+        server.open(page, "complete.ipynb")
         lab.command(page, "notebook:run-cell-and-select-next")
         page.wait_for_function("() => /\\[1\\]/.test(document.querySelector('.jp-InputPrompt').textContent)")
         page.locator(".jp-CodeCell .cm-content").nth(1).click()

@@ -54,7 +54,7 @@ def test_secrets_are_in_no_argv_and_only_in_the_environment_that_needs_them(
     with scanning(KEY, TOKEN, RENTAL) as found:
         one = str(uuid.uuid4())
         pod.serve("--key-env", "SERVER_KEY", id=one, steps=(download,), secrets={"download": {"HF_TOKEN": TOKEN}})
-        while not note.exists() or not note.read_text():
+        while not found["environ", TOKEN] or not note.exists():
             pod.facts(one)
         gate.touch()
         facts = pod.until_ready(one)

@@ -11,7 +11,7 @@ import pytest
 from podlab.errors import BadArgument, SupervisorError
 from podlab.lab.facts import ExitFacts, Facts, LogStream, Piece
 from podlab.lab.supervisor import PodSide, result_of
-from tests.remote.bench import Bench
+from tests.remote.bench import Bench, bench
 
 # Bytes of every value, some lines longer than a piece, and a last line without an end.
 NOISE = "head -c 200000 /dev/urandom; sleep 0.1; head -c 3000 /dev/urandom; sleep 0.1; printf end"
@@ -77,10 +77,12 @@ def test_following_goes_on_with_the_next_generation(pod: Bench) -> None:
     assert end.signal == 15
 
 
-def test_heartbeats_keep_a_quiet_follow_alive(pod: Bench) -> None:
+def test_heartbeats_keep_a_quiet_watch_alive(tmp_path: Path) -> None:
+    pod = bench(tmp_path / "pod")
     facts = pod.job("exec sleep 60")
     hasty = PodSide(pod.side.transport, str(pod.home), pod.python, silence_s=3.9)  # it beats every 3 s
     assert result_of(hasty.watch(facts.id, 4.2, "ended")) == "timeout"
+    pod.sweep()
 
 
 def test_watch_tells_why_it_ends(pod: Bench) -> None:

@@ -302,6 +302,27 @@ def test_open_port(transport: Transport, echo: Echo) -> None:
     forward.close()
 
 
+def test_a_slow_client_gets_everything_in_order(transport: Transport) -> None:
+    data = b"".join(number.to_bytes(4, "big") for number in range(2_000_000))
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as client:
+
+        def serve() -> None:
+            served, _ = listener.accept()
+            with served:
+                served.sendall(data)
+
+        threading.Thread(target=serve, daemon=True).start()
+        forward = transport.open_port(listener.getsockname()[1])
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(30)
+        client.connect(("127.0.0.1", forward.local_port))
+        answer = bytearray()
+        while piece := client.recv(7919 if len(answer) < 1_000_000 else 1_000_000):
+            answer += piece
+        forward.close()
+    assert bytes(answer) == data
+
+
 def test_close_is_final_and_can_be_repeated(transport: Transport) -> None:
     transport.run(["true"])
     transport.close()

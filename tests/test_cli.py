@@ -1,0 +1,186 @@
+"""`podlab` as a person runs it: a process, its output, its exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import processes
+
+CLI = [sys.executable, "-c", "from podlab.cli import main; main()"]
+ENDPOINT_KEYS = {
+    "name", "id", "model", "pod", "engine", "state", "cause", "pid", "port", "gpus", "url", "started_at",
+}  # fmt: skip
+
+
+def podlab(*words: str, stdin: str | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run a command line; without `stdin` it has none."""
+    source: dict[str, Any] = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
+    done = subprocess.run([*CLI, *words], capture_output=True, text=True, timeout=120, check=False, **source)
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture
+def tiny() -> Any:
+    """The built-in model, serving on this computer; stopped afterwards."""
+    pytest.importorskip("xllamacpp", reason="install the engine: pip install 'podlab[local]'")
+    podlab("model", "start", "tiny")
+    yield "tiny"
+    podlab("model", "stop", "--all")
+    assert processes.saying(f"{os.environ['PODLAB_HOME']}/pod/endpoints") == []
+
+
+def test_version_and_help() -> None:
+    """The two that have to be fast also have to be right."""
+    assert podlab("--version").stdout.startswith("podlab 0.")
+    said = podlab("--help").stdout
+    assert all(group in said for group in ("pod", "model", "chat", "config", "secret", "infer", "logs"))
+    assert "example" in podlab("model", "start", "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [(["modle"], "model"), (["pod", "lst"], "list"), (["pod", "list", "--jsn"], "--json"),
+     (["model", "start", "tniy"], "tiny"), (["pod", "use", "locl"], "local")],
+)  # fmt: skip
+def test_did_you_mean(words: list[str], meant: str) -> None:
+    """A misspelt verb, option or name is refused with what was probably meant."""
+    done = podlab(*words, check=False)
+    assert done.returncode in (1, 2)
+    assert f"Did you mean {meant}?" in done.stderr
+
+
+def test_exit_codes() -> None:
+    """0 done, 1 failed, 2 not understood; `pod run` gives the command's own."""
+    assert podlab("pod", "list").returncode == 0
+    assert podlab("model", "stop", "nobody", check=False).returncode == 1
+    assert podlab("model", "stop", check=False).returncode == 2
+    assert podlab("pod", "run", "sh", "-c", "exit 7", check=False).returncode == 7
+    assert podlab("pod", "run", "sh", "-c", "kill -9 $$", check=False).returncode == 137
+
+
+def test_run_keeps_the_streams_apart() -> None:
+    """stdout and stderr of a command come out where a pipe expects them; options end at the first operand."""
+    done = podlab("pod", "run", "--on", "local", "sh", "-c", "echo out; echo err >&2", "--on", "x", "--help")
+    assert done.stdout == "out\n"
+    assert "err\n" in done.stderr
+
+
+def test_interrupt_ends_with_130() -> None:
+    """Ctrl-C ends the command on the pod and gives the exit code that shells know."""
+    process = subprocess.Popen([*CLI, "pod", "run", "sleep", "4321"], stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+    processes.wait_until(lambda: _running("sleep 4321"), timeout_s=20, why="the command runs")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 130
+    processes.wait_until(lambda: not _running("sleep 4321"), timeout_s=10, why="the command ended")
+
+
+def _running(line: str) -> bool:
+    """Whether a process of exactly that command line is there, podlab's own left out."""
+    for pid in processes.saying(line):
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if words == line:
+            return True
+    return False
+
+
+def test_the_whole_way(tiny: str) -> None:
+    """Start, list, show, chat by operand and by pipe, infer, url, logs, restart, stop: all as documents too."""
+    (listed,) = json.loads(podlab("model", "list", "--json").stdout)["endpoints"]
+    assert listed.keys() >= ENDPOINT_KEYS
+    assert (listed["name"], listed["state"], listed["pod"]) == ("tiny", "ready", "local")
+    (pod,) = json.loads(podlab("model", "list", "--json").stdout)["pods"]
+    assert (pod["name"], pod["state"]) == ("local", "reachable")
+    said = podlab("chat", "tiny", "What is podlab?")
+    assert "podlab" in said.stdout and "tokens" in said.stderr
+    assert podlab("chat", "What", "is", "podlab?", "--temperature", "0").stdout.strip()
+    assert podlab("chat", stdin="Say hello.").stdout.strip()
+    reply = json.loads(podlab("chat", "tiny", "Say hello.", "--json", "--seed", "1", "--max-tokens", "5").stdout)
+    assert reply["usage"]["completion_tokens"] <= 5
+    worker = f"127.0.0.1:{listed['port']}"
+    assert podlab("infer", "--worker", worker, "--prompt", "Say hello.", "--max-tokens", "20").stdout.strip()
+    key = podlab("model", "url", "tiny", "--show-key").stdout.strip()
+    shown = podlab("model", "url", "tiny")
+    assert key.startswith("sk-podlab-") and key not in shown.stdout + shown.stderr
+    exports = json.loads(podlab("model", "url", "tiny", "--json").stdout)["exports"]
+    assert any(listed["url"] in line for line in exports)
+    assert len(podlab("model", "logs", "tiny", "-n", "3").stdout.splitlines()) == 3
+    podlab("model", "restart", "tiny")
+    (again,) = json.loads(podlab("model", "list", "--json").stdout)["endpoints"]
+    assert (again["id"], again["state"]) == (listed["id"], "ready")
+    assert again["pid"] != listed["pid"]
+
+
+def test_starting_twice_starts_one(tiny: str) -> None:
+    """A second `model start` shows what runs; another model under that name is refused."""
+    done = podlab("model", "start", "tiny")
+    assert "runs already" in done.stderr
+    assert len(json.loads(podlab("model", "list", "--json").stdout)["endpoints"]) == 1
+    assert podlab("model", "start", "tiny", "--name", "second").returncode == 0
+    names = {endpoint["name"] for endpoint in json.loads(podlab("model", "list", "--json").stdout)["endpoints"]}
+    assert names == {"tiny", "second"}
+
+
+def test_dry_run_changes_nothing() -> None:
+    """--dry-run says what would be done, and does none of it."""
+    assert "start tiny" in podlab("model", "start", "tiny", "--dry-run").stdout
+    assert json.loads(podlab("model", "list", "--json").stdout)["endpoints"] == []
+    podlab("config", "set", "chat.max_tokens", "9", "--dry-run")
+    (row,) = json.loads(podlab("config", "show", "chat.max_tokens", "--json").stdout)["settings"]
+    assert (row["value"], row["source"]) == (512, "default")
+
+
+def test_errors_as_documents() -> None:
+    """With --json an error is a document on stdout, and the exit code still tells."""
+    done = podlab("model", "show", "nobody", "--json", check=False)
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["error"]["kind"] == "NotFound"
+
+
+def test_secrets_are_shown_nowhere(tmp_path: Path) -> None:
+    """A secret given on standard input is kept privately, listed by name, and never printed."""
+    canary = "hf_canary0123456789"
+    podlab("secret", "set", "HF_TOKEN", stdin=canary + "\n")
+    home = Path(os.environ["PODLAB_HOME"])
+    assert (home / "keys" / "HF_TOKEN").stat().st_mode & 0o777 == 0o600
+    for words in (["secret", "list"], ["secret", "list", "--json"], ["config", "show"], ["logs"]):
+        done = podlab(*words)
+        assert canary not in done.stdout + done.stderr
+    assert podlab("secret", "remove", "HF_TOKEN", check=False).returncode == 1
+    podlab("secret", "remove", "HF_TOKEN", "--yes")
+    assert json.loads(podlab("secret", "list", "--json").stdout)["secrets"] == []
+
+
+def test_config_in_a_terminal() -> None:
+    """set, show, path; a wrong value names the setting, the value and the fix."""
+    podlab("config", "set", "chat.temperature", "0")
+    (row,) = json.loads(podlab("config", "show", "chat.temperature", "--json").stdout)["settings"]
+    assert (row["value"], row["source"]) == (0.0, "file")
+    done = podlab("config", "set", "chat.temperature", "hot", check=False)
+    assert done.returncode == 1
+    assert "chat.temperature" in done.stderr and "hot" in done.stderr and "from 0 to 2" in done.stderr
+    assert podlab("config", "path").stdout.strip().endswith("config.toml")
+
+
+def test_a_conversation_in_a_terminal(tiny: str) -> None:
+    """Without a prompt `podlab chat` is a conversation that ends at end of input."""
+    main, child = pty.openpty()
+    process = subprocess.Popen([*CLI, "chat", "tiny"], stdin=child, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    os.close(child)
+    os.write(main, b"Say hello.\nWhat did I just ask you?\n\n")
+    said, _ = process.communicate(timeout=60)
+    os.close(main)
+    assert process.returncode == 0
+    assert len(said.decode().strip()) > 20
