@@ -140,7 +140,7 @@ def _sorted(verb: Verb, words: Sequence[str], prog: str) -> tuple[list[str], lis
             if _taking_all(verb):
                 break
             continue
-        name, equals, _ = word.partition("=")
+        name, equals, value = word.partition("=")
         option = known.get(name)
         if option is None:
             if word.startswith("--") or word[:2] not in known:
@@ -151,12 +151,10 @@ def _sorted(verb: Verb, words: Sequence[str], prog: str) -> tuple[list[str], lis
             if equals:
                 raise BadArgument(f"{option.name} takes no value.", hint=f"Write it as {option.name}")
             options.append(option.name)
-        elif equals:
-            options.append(word if name == option.name else f"{option.name}={word.partition('=')[2]}")
-        elif not queue or queue[0] == "--" or queue[0].partition("=")[0] in known:
+        elif value == "--" or (not equals and (not queue or queue[0] == "--" or queue[0].partition("=")[0] in known)):
             raise BadArgument(f"{option.name} needs a value.", hint=f"Write it as {option.name} {_shape(option)}.")
         else:
-            options.append(f"{option.name}={queue.popleft()}")
+            options.append(f"{option.name}={value if equals else queue.popleft()}")
     if _taking_all(verb):
         return options, [*operands, *queue], []
     return options, operands, list(queue)

@@ -10,7 +10,7 @@ import uuid
 from podlab.errors import BadArgument
 from podlab.types import Pod, SshAddress
 
-_HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:%-]{0,254}")
+_HOST = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:%-]{0,254}")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\-]{0,63}")
 _FLAGS_IGNORED = {"-A", "-a", "-T", "-t", "-tt", "-q", "-v", "-4", "-6", "-C", "-N", "-x"}
 """Switches people paste along that change nothing here; agent forwarding (-A) is never done."""

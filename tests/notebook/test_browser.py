@@ -72,7 +72,7 @@ def test_a_notebook_shows_pods_an_answer_and_an_error(server: lab.Lab, tmp_path:
         "text = '''The **answer** is:\\n\\n1. first\\n2. second\\n\\n```python\\nprint(\"hello\")\\n```\\n\\n"
         "| a | b |\\n|---|--:|\\n| x | 12 |\\n\\n> quoted, with `code` and a [link](https://example.org).'''\n"
         "get_ipython().run_line_magic('pod', 'answer --seconds 1 --text {text}')",
-        "%pod question --yes", "%pod show", "%model start tiny --dry-run", "%pod output", "%pod lst", "%pod --help",
+        "%pod question --yes", "%pod show", "%model start tiny --dry-run", "%pod output", "%pod --help", "%pod lst",
     )  # fmt: skip
     shots = Path(os.environ.get("PODLAB_SCREENSHOTS") or tmp_path)
     with server.page() as page:
@@ -93,7 +93,9 @@ def test_a_notebook_shows_pods_an_answer_and_an_error(server: lab.Lab, tmp_path:
         page.screenshot(path=shots / "tour-light.png")
         lab.command(page, "apputils:change-theme", {"theme": "JupyterLab Dark"})
         page.wait_for_selector("body[data-jp-theme-light=false]")
-        page.wait_for_load_state("networkidle")
+        page.wait_for_function(
+            "() => getComputedStyle(document.body).getPropertyValue('--jp-layout-color0').trim() === '#111111'"
+        )
         page.screenshot(path=shots / "tour-dark.png")
 
 
@@ -106,6 +108,10 @@ def test_a_person_completes_a_pod_name(server: lab.Lab) -> None:
         page.locator(".jp-CodeCell .cm-content").nth(1).click()
         page.keyboard.press("End")
         page.keyboard.press("Tab")
+        offered = page.locator(".jp-Completer-item")
+        offered.first.wait_for()
+        assert [text.split() for text in offered.all_inner_texts()] == [["p", "local", "pod"]]
+        page.keyboard.press("Enter")
         page.wait_for_function(
             "() => document.querySelectorAll('.jp-CodeCell .cm-content')[1].textContent === '%pod use local'"
         )

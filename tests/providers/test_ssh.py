@@ -37,7 +37,7 @@ def test_addresses(text: str, expected: SshAddress) -> None:
 BAD = [
     "", "ssh", " ", "@gpu", "me@", "-p 22", "gpu -p", "gpu -p 0", "gpu -p 65536", "gpu -p x", "gpu -p ²", "gpu:x", "gpu:", "gpu -i",
     "gpu nvidia-smi", "gpu -L 8888:localhost:8888", "gpu -o ProxyCommand=id", "gpu 'x", "-oProxyCommand=id", "gpu:22 -p 23",
-    "me@-gpu", "a:b:c", "[::1", "[x]:22", "$(id)@gpu", "me;id@gpu", "gpu;id", "gpu\nid", "gpu\x00", "é", "gpu -J -oProxyCommand=id",
+    "me@-gpu", "a:b:c", "[::1", "[x", "fe80::1%a;b", ":x", "$(id)@gpu", "me;id@gpu", "gpu;id", "gpu\nid", "gpu\x00", "é", "gpu -J -oProxyCommand=id",
     "gpu -J", "gpu -J a,,b", "'me gpu'", "h" * 300,
 ]  # fmt: skip
 

@@ -1,0 +1,161 @@
+"""Driving a verb: who answers what, where an interrupt goes, and that the work always cleans up."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from podlab.commands.drive import drive
+from podlab.events import Answer, Ask, Chunk, Event, Notice, Stage
+from tests.audiences import Silent
+
+EVENTS: list[Event] = [Stage("a", "Doing a", 1, 2), Chunk("out"), Chunk("err", "stderr"), Notice("note", "warning")]
+
+
+def asking(kind: Any) -> Generator[Event, Answer, Answer]:
+    return (yield Ask("Really?", kind))
+
+
+def test_events_reach_the_audience_in_order() -> None:
+    """Each event goes to its method, unchanged and in order, and the result comes back."""
+    seen: list[Event] = []
+
+    class Watching(Silent):
+        stage = chunk = notice = lambda self, event: seen.append(event)  # type: ignore[assignment]
+
+    def work() -> Generator[Event, Answer, int]:
+        answers = []
+        for event in EVENTS:
+            answers.append((yield event))
+        assert answers == [None] * 4
+        return 42
+
+    assert drive(work(), Watching()) == 42
+    assert seen == EVENTS
+
+
+def test_work_that_says_nothing() -> None:
+    """A generator that yields nothing returns its value all the same."""
+
+    def work() -> Generator[Event, Answer, str]:
+        yield from ()
+        return "done"
+
+    assert drive(work(), Silent()) == "done"
+
+
+@pytest.mark.parametrize("kind", ["host_key", "delete", "price"])
+@pytest.mark.parametrize("answer", [True, False, None])
+def test_the_audience_answers(kind: str, answer: Answer) -> None:
+    """Without yes every question goes to the audience, and its answer, None included, to the work."""
+    audience = Silent(answer)
+    assert drive(asking(kind), audience) is answer
+    assert [ask.kind for ask in audience.asked] == [kind]
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("delete", True), ("price", True), ("host_key", None)])
+def test_yes_never_answers_a_host_key(kind: str, expected: Answer) -> None:
+    """yes answers a deletion and a price without asking; a host key still goes to the audience."""
+    audience = Silent(None)
+    assert drive(asking(kind), audience, yes=True) is expected
+    assert len(audience.asked) == (kind == "host_key")
+
+
+def test_an_answer_is_for_its_question_only() -> None:
+    """The answer to a question is not sent again for the event behind it."""
+
+    def work() -> Generator[Event, Answer, list[Answer]]:
+        return [(yield Ask("?", "delete")), (yield Stage("a", "b")), (yield Ask("?", "price")), (yield Chunk("x"))]
+
+    assert drive(work(), Silent(False), yes=True) == [True, None, True, None]
+
+
+class Interrupting(Silent):
+    """Is interrupted at its first stage."""
+
+    def stage(self, stage: Stage) -> None:
+        super().stage(stage)
+        if len(self.stages) == 1:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupt_reaches_the_work() -> None:
+    """Ctrl-C while the audience is busy is raised at the work's own yield, so that it can clean up and say so."""
+    trail: list[str] = []
+
+    def work() -> Generator[Event, Answer, None]:
+        try:
+            yield Stage("a", "Working")
+            trail.append("went on")
+        except KeyboardInterrupt:
+            trail.append("interrupted")
+            yield Notice("Stopping it.")
+            trail.append("stopped")
+            raise
+        finally:
+            trail.append("closed")
+
+    audience = Interrupting()
+    with pytest.raises(KeyboardInterrupt):
+        drive(work(), audience)
+    assert trail == ["interrupted", "stopped", "closed"]
+    assert audience.notices == [Notice("Stopping it.")]
+
+
+def test_work_may_take_an_interrupt_as_its_end() -> None:
+    """Work that catches the interrupt and returns gives its result: a job that goes on without a watcher."""
+
+    def work() -> Generator[Event, Answer, str]:
+        try:
+            yield Stage("a", "Following")
+        except KeyboardInterrupt:
+            return "still running"
+        return "ended"
+
+    assert drive(work(), Interrupting()) == "still running"
+
+
+def test_an_error_of_the_work_comes_out_as_it_is() -> None:
+    """What the work raises is what the driver raises."""
+    error = ValueError("no")
+
+    def work() -> Generator[Event, Answer, None]:
+        yield Stage("a", "b")
+        raise error
+
+    with pytest.raises(ValueError, match="no") as caught:
+        drive(work(), Silent())
+    assert caught.value is error
+
+
+def test_an_error_of_the_audience_closes_the_work() -> None:
+    """A terminal that went away ends the work through its own clean-up."""
+    trail: list[str] = []
+
+    class Gone(Silent):
+        def chunk(self, chunk: Chunk) -> None:
+            raise BrokenPipeError
+
+    def work() -> Generator[Event, Answer, None]:
+        try:
+            yield Chunk("x")
+        finally:
+            trail.append("closed")
+
+    with pytest.raises(BrokenPipeError):
+        drive(work(), Gone())
+    assert trail == ["closed"]
+
+
+def test_the_work_is_closed_when_it_is_done() -> None:
+    """Nothing of a generator is left suspended behind a result or an error."""
+
+    def work() -> Generator[Event, Answer, int]:
+        yield Chunk("x")
+        return 1
+
+    generator = work()
+    drive(generator, Silent())
+    assert generator.gi_frame is None

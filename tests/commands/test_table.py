@@ -1,0 +1,96 @@
+"""The table of verbs: each is declared whole, and found by its words."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+
+import pytest
+
+from podlab.commands import table
+from podlab.commands.table import VERBS, find
+from podlab.commands.verb import Verb, options_of
+from podlab.errors import BadArgument
+
+VERB_IDS = [verb.words for verb in VERBS]
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=VERB_IDS)
+def test_every_verb_is_declared_whole(verb: Verb) -> None:
+    """It has a summary that is a sentence, an example, and a handler that takes a workspace and arguments."""
+    assert verb.summary[0].isupper()
+    assert verb.summary.endswith(".")
+    assert verb.example
+    module, _, function = verb.does.partition(".")
+    handler = getattr(importlib.import_module(f"podlab.commands.handlers.{module}"), function)
+    assert inspect.isgeneratorfunction(handler)
+    assert list(inspect.signature(handler).parameters) == ["workspace", "args"]
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=VERB_IDS)
+def test_names_do_not_collide(verb: Verb) -> None:
+    """No two operands or options of a verb share a name, each has help, and only the last operand takes many words."""
+    names = [operand.name for operand in verb.operands] + [
+        name for option in options_of(verb) for name in (option.name.lstrip("-").replace("-", "_"), option.short) if name
+    ]
+    assert len(names) == len(set(names))
+    assert not {"rest", "cell", "help", "-h"} & set(names)
+    assert all(part.help for part in (*verb.operands, *options_of(verb)))
+    assert all(operand.count in ("", "?") for operand in verb.operands[:-1])
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=VERB_IDS)
+def test_what_changes_the_world_can_be_tried(verb: Verb) -> None:
+    """A verb that changes something has --dry-run and --yes, one that does not has neither; every verb has --json."""
+    names = {option.name for option in options_of(verb)}
+    assert ({"--dry-run", "--yes"} <= names) is verb.changes
+    assert {"--json", "--verbose"} <= names
+
+
+def test_words_are_unique() -> None:
+    """Each verb has words of its own, and its group is one that help knows."""
+    assert len(set(VERB_IDS)) == len(VERBS)
+    assert {verb.group for verb in VERBS} == {"", *table.groups()}
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=VERB_IDS)
+def test_each_is_found(verb: Verb) -> None:
+    """Its words lead to it, and what follows them is left as it is."""
+    found, rest = find([*verb.words.split(), "--x", "y"])
+    assert found is verb
+    assert rest == ["--x", "y"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "hint"),
+    [
+        (["pod", "lst"], "pod has no verb 'lst'.", "Did you mean list?"), (["model", "strat"], "'strat'", "Did you mean start?"),
+        (["pod"], "pod needs a verb.", "Verbs: add, list"), (["pod", "tunnel"], "pod tunnel needs a verb.", "open, list, close"),
+        (["pod", "tunnel", "opne"], "pod tunnel has no verb 'opne'.", "Did you mean open?"), (["pods"], "'pods'", "Did you mean pod?"),
+        (["xyzzy"], "no command 'xyzzy'", "See: podlab --help"), (["logz"], "'logz'", "Did you mean logs?"), ([], "''", "podlab --help"),
+    ],
+)  # fmt: skip
+def test_what_is_not_found(words: list[str], said: str, hint: str) -> None:
+    """A word that is none says which, and the nearest one or all of them."""
+    with pytest.raises(BadArgument) as caught:
+        find(words)
+    assert said in str(caught.value)
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("group", table.groups())
+def test_group_help(group: str) -> None:
+    """A group's help lists each of its verbs with its summary, called as it is called there."""
+    for magic in (True, False):
+        text = table.group_help(group, magic=magic)
+        assert all(verb.summary in text for verb in table.verbs_of(group))
+        assert ("%" in text) is magic
+    start = f"%{group} " if group in ("pod", "model", "chat") else f"%podlab {group} "
+    assert table.group_help(group, magic=True).startswith(f"usage: {start}")
+
+
+def test_main_help() -> None:
+    """The main help lists every group and every verb that stands alone."""
+    text = table.main_help()
+    assert all(f"  {name} " in text for name in table.groups())
+    assert all(verb.summary in text for verb in VERBS if not verb.group)

@@ -1,0 +1,96 @@
+"""Commands on a pod: both streams, the status, attaching again, ending."""
+
+from __future__ import annotations
+
+import pytest
+
+from podlab.commands.drive import drive
+from podlab.errors import BadArgument, NotFound
+from podlab.lab import jobs, pods
+from podlab.lab.workspace import Workspace
+from podlab.types import JobRow, Pod
+from tests import processes
+from tests.audiences import Silent
+
+
+@pytest.fixture(params=["local", "box"])
+def pod(request: pytest.FixtureRequest) -> Pod:
+    """This computer, and a machine reached by SSH."""
+    if request.param == "local":
+        return pods.find("local")
+    found = request.getfixturevalue("box")
+    assert isinstance(found, Pod)
+    return found
+
+
+def run(workspace: Workspace, pod: Pod, *argv: str, script: str | None = None) -> tuple[JobRow, str, str]:
+    """Run to the end: the job, its stdout and its stderr."""
+    audience = Silent()
+    job = drive(jobs.start(workspace, pod, argv, script), audience)
+    done = drive(jobs.follow(workspace, pod, job.id, stop_on_interrupt=True), audience)
+    said = {name: "".join(c.text for c in audience.chunks if c.stream == name) for name in ("stdout", "stderr")}
+    return done, said["stdout"], said["stderr"]
+
+
+def test_streams_and_status(workspace: Workspace, pod: Pod) -> None:
+    """Both streams arrive apart and whole, and the exit status is the command's."""
+    done, out, err = run(workspace, pod, "sh", "-c", "echo out; echo err >&2; exit 4")
+    assert (done.state, done.status, out, err) == ("failed", 4, "out\n", "err\n")
+
+
+def test_words_arrive_as_they_are(workspace: Workspace, pod: Pod) -> None:
+    """No shell reads the words of a command."""
+    words = ("$(touch hacked)", "`id`", "a b", "", "*", "ä\n'\"")
+    done, out, _ = run(workspace, pod, "python3", "-c", "import sys; print(ascii(sys.argv[1:]))", *words)
+    assert (done.status, out.strip()) == (0, ascii(list(words)))
+
+
+@pytest.mark.parametrize(
+    ("language", "script", "said"),
+    [("bash", "x=1\necho $((x+1)) ${BASH_VERSION:+bash}", "2 bash\n"), ("python", "print(sum(range(5)))", "10\n")],
+)
+def test_scripts(workspace: Workspace, pod: Pod, language: str, script: str, said: str) -> None:
+    """A cell's body runs as a script of its language."""
+    done, out, _ = run(workspace, pod, *jobs.interpreter(language), script=script)
+    assert (done.status, out) == (0, said)
+
+
+def test_much_output(workspace: Workspace, pod: Pod) -> None:
+    """A few megabytes arrive whole and in order."""
+    done, out, _ = run(workspace, pod, "sh", "-c", "seq 1 400000")
+    assert done.status == 0
+    assert out == "".join(f"{number}\n" for number in range(1, 400001))
+
+
+def test_detached_and_attached_again(workspace: Workspace, pod: Pod) -> None:
+    """A job goes on unwatched, is listed, and tells everything to whoever attaches."""
+    job = drive(jobs.start(workspace, pod, ("sh", "-c", "echo a; sleep 0.3; echo b")), Silent())
+    assert job.id in [row.id for row in jobs.listing(workspace, [pod])[0]]
+    assert jobs.find(workspace, job.id, None) == (pod, job.id)
+    audience = Silent()
+    done = drive(jobs.follow(workspace, pod, job.id, stop_on_interrupt=False), audience)
+    assert done.state == "succeeded"
+    assert "".join(chunk.text for chunk in audience.chunks) == "a\nb\n"
+
+
+def test_cancelled(workspace: Workspace, pod: Pod) -> None:
+    """Ending a job ends what it started, children that left its group too."""
+    job = drive(jobs.start(workspace, pod, ("sh", "-c", "setsid sleep 7654 & sleep 7654")), Silent())
+    processes.wait_until(lambda: len(processes.saying("sleep 7654")) >= 2, timeout_s=15, why="they run")
+    ended = drive(jobs.cancel(workspace, pod, job.id), Silent())
+    assert ended.state == "cancelled"
+    assert [pid for pid in processes.saying("sleep 7654") if processes.marked(job.id)] == []
+
+
+def test_missing_program(workspace: Workspace, pod: Pod) -> None:
+    """A program that is not there is a failure with a reason, as in a shell: 127."""
+    done, _, err = run(workspace, pod, "no-such-program-here")
+    assert done.status == 127 and "no-such-program-here" in err
+
+
+def test_unknown(workspace: Workspace) -> None:
+    """Unknown jobs and languages are refused with what to do."""
+    with pytest.raises(NotFound, match="j-nope"):
+        jobs.find(workspace, "j-nope", None)
+    with pytest.raises(BadArgument, match="cobol"):
+        jobs.interpreter("cobol")
