@@ -24,5 +24,5 @@ def read(name: str) -> Secret:
 
 
 def _piped() -> bool:
-    """Whether standard input is a pipe or a file. A kernel replaces getpass, and its stdin is no terminal either."""
-    return "ipykernel" not in sys.modules and not sys.stdin.isatty()
+    """Whether standard input is a pipe or a file. A kernel puts its own getpass in place; its stdin is no terminal."""
+    return getpass.getpass.__module__ == "getpass" and not sys.stdin.isatty()

@@ -22,6 +22,8 @@ from podlab.errors import BadArgument, CommandTimeout, NotFound, TransferFailed
 from podlab.transport.base import OUTPUT_LIMIT_BYTES, Completed, Process, Transport
 
 CHUNK_BYTES = 256 * 1024
+RESUME_BYTES = 2**20
+"""A file that was cut is sent on from a multiple of this."""
 READ_LIMIT_BYTES = 16 * 2**20
 LIST_LIMIT = 100_000
 LIST_LIMIT_BYTES = 32 * 2**20
@@ -83,7 +85,8 @@ t=$d/.podlab-$2.part
 [ -f "$t" ] && [ ! -L "$t" ] || {{ rm -f "$t"; : >"$t"; }}
 wc -c <"$t"
 """
-_APPEND = _PATH + 'cat >>"$d/.podlab-$2.part"'
+# Every attempt writes each byte to its own place, so an earlier one that still empties its pipe does no harm.
+_FILL = _PATH + 'exec dd of="$d/.podlab-$2.part" ibs=65536 obs="$4" seek="$3" conv=notrunc'
 _RESTART = _PATH + ': >"$d/.podlab-$2.part"'
 _FINISH_SENDING = _PATH + _SUM + f"""
 t=$d/.podlab-$2.part
@@ -162,10 +165,14 @@ def send_file(t: Transport, local: Path, remote: str) -> Iterator[int]:
     if have > size:
         _check(t, _sh(t, _RESTART, remote, digest), remote)
         have = 0
+    blocks = have // RESUME_BYTES
+    have = have if have == size else blocks * RESUME_BYTES
     yield have
-    with local.open("rb") as file, t.start(["sh", "-c", _APPEND, "sh", remote, digest]) as process:
-        file.seek(have)
-        yield from _pour(t, file, process, have, remote)
+    if have < size:
+        fill = ["sh", "-c", _FILL, "sh", remote, digest, str(blocks), str(RESUME_BYTES)]
+        with local.open("rb") as file, t.start(fill) as process:
+            file.seek(have)
+            yield from _pour(t, file, process, have, remote)
     finished = _sh(t, _FINISH_SENDING, remote, digest, _octal(mode), timeout_s=_time_to_sum(size))
     _check(t, finished, remote)
 
@@ -334,7 +341,7 @@ def _check(t: Transport, done: Completed, path: str) -> None:
     where = f"{path} on pod {t.pod!r}"
     if done.status == _MISSING:
         raise NotFound(f"There is no {where}.", hint="Check the spelling.")
-    said = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+    said = done.stderr.decode(errors="replace").strip().splitlines()[:1]  # dd adds its statistics
     what, hint = {
         _NOT_A_FILE: (f"{where} is not a file.", "Name the file itself, not its folder."),
         _UNREADABLE: (f"{where} may not be read by this user.", "Look at its owner and mode."),

@@ -70,7 +70,7 @@ def test_listing_without_gnu_find(tmp_path: Path) -> None:
 def test_each_way_to_sum(tmp_path: Path, names: tuple[str, ...]) -> None:
     folder = tmp_path / "bin"
     folder.mkdir()
-    for name in ("cat", "chmod", "head", "ls", "mkdir", "mv", "rm", "tail", "wc", *names):
+    for name in ("cat", "chmod", "dd", "head", "ls", "mkdir", "mv", "rm", "tail", "wc", *names):
         program = shutil.which(name)
         if program is None:
             pytest.skip(f"there is no {name} here")
