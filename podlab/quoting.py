@@ -19,4 +19,9 @@ def shell_line(argv: Sequence[str]) -> str:
     for word in argv:
         if "\0" in word:
             raise BadArgument(f"An argument holds a NUL character: {word[:40]!r}.", hint="Remove it.")
-    return " ".join(shlex.quote(word) for word in argv)
+    return " ".join(_quoted(word) for word in argv)
+
+
+def _quoted(word: str) -> str:
+    # zsh reads an unquoted =ls as the path of ls, and shlex knows only what POSIX shells do.
+    return f"'{word}'" if word.startswith("=") and shlex.quote(word) == word else shlex.quote(word)

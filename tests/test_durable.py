@@ -10,7 +10,7 @@ import stat
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,10 +19,9 @@ from podlab import durable
 from podlab.errors import StateDamaged
 
 
-def python(body: str, *words: object, **more: object) -> subprocess.Popen[bytes]:
+def python(body: str, *words: object) -> subprocess.Popen[bytes]:
     """A process of its own that runs `body`, its stdout to be read."""
-    command = [sys.executable, "-c", textwrap.dedent(body), *map(str, words)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, **more)  # type: ignore[call-overload]
+    return subprocess.Popen([sys.executable, "-c", textwrap.dedent(body), *map(str, words)], stdout=subprocess.PIPE)
 
 
 def mode(path: Path) -> int:
@@ -219,7 +218,7 @@ def test_a_failed_fsync_is_a_failed_write(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("use", [durable.private_folder, lambda path: durable.replace_file(path, b"x")])
-def test_the_operating_systems_refusals_are_ours(tmp_path: Path, use) -> None:
+def test_the_operating_systems_refusals_are_ours(tmp_path: Path, use: Callable[[Path], object]) -> None:
     """A file where a folder should be gives an error that names the path, not a bare OSError."""
     (tmp_path / "file").write_text("")
     with pytest.raises(StateDamaged, match="file/below"):

@@ -49,10 +49,17 @@ def test_get_and_post() -> None:
 
 
 @pytest.mark.parametrize(
-    "start", [b"", b"HTTP/1.1 200 OK\r\nX-Slow: ", OK + b"Content-Length: 9000\r\n\r\n", OK + b"\r\n", b"HTTP/1.1 500 No\r\n\r\n"]
+    "start",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\nX-Slow: ",
+        OK + b"Content-Length: 9000\r\n\r\n",
+        OK + b"\r\n",
+        b"HTTP/1.1 500 No\r\n\r\n",
+    ],
 )
 def test_a_slow_drip_ends_at_the_deadline(start: bytes) -> None:
-    """A server that sends a byte now and then, in the head or in the body, does not outlive the whole call's deadline."""
+    """A server that sends a byte now and then, in the head or in the body, does not outlive the call's deadline."""
 
     def drip(connection: socket.socket, request: bytes) -> None:
         connection.sendall(start)
@@ -70,7 +77,11 @@ def test_a_slow_drip_ends_at_the_deadline(start: bytes) -> None:
 def test_silence_ends_at_the_deadline() -> None:
     """A server that accepts and says nothing is waited for no longer than the deadline, repetition included."""
     held = threading.Event()
-    with serving(lambda connection, request: held.wait(5) and None) as server:
+
+    def silent(connection: socket.socket, request: bytes) -> None:
+        held.wait(5)
+
+    with serving(silent) as server:
         began = time.monotonic()
         with pytest.raises(HttpError):
             Http(server.url).get_json("/models", deadline_s=0.3)
@@ -117,7 +128,8 @@ def test_a_wrong_key() -> None:
     ("body", "said"),
     [
         (b"<html>\n<head><title>502 Bad Gateway</title></head>\r\n<body>nginx</body>", "502 Bad Gateway nginx"),
-        (b"", "nothing more"), (b'{"error": "plain"}', "plain"), (b'{"error": {}}', '{"error": {}}'), (b"[" * 90_000, "[[[["),
+        (b"", "nothing more"), (b'{"error": "plain"}', "plain"), (b'{"error": {}}', '{"error": {}}'),
+        (b"[" * 90_000, "[[[["),
         (b'{"error": {"message": {"a": 1}}}', "{'a': 1}"), (b"\xff\xfe\n\n", "��"), (b"null", "null"),
     ],
 )  # fmt: skip
@@ -195,7 +207,8 @@ def test_no_proxy_for_this_computer(host: str, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize(
     ("host", "expected"),
-    [("127.0.0.1", True), ("::1", True), ("::ffff:127.0.0.1", True), ("localhost", True), ("a.localhost.", True), ("0.0.0.0", True),
+    [("127.0.0.1", True), ("::1", True), ("::ffff:127.0.0.1", True), ("localhost", True), ("a.localhost.", True),
+    ("0.0.0.0", True),
      ("127.9", True), ("10.0.0.1", False), ("localhost.example", False), ("::2", False), ("example.com", False)],
 )  # fmt: skip
 def test_what_this_computer_is(host: str, expected: bool) -> None:
@@ -205,7 +218,8 @@ def test_what_this_computer_is(host: str, expected: bool) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["", "x", "127.0.0.1:8000", "ftp://h", "http://", "http://:80", "http://h:0x", "http://h:99999", "http://[::1", "http://h\n/",
+    ["", "x", "127.0.0.1:8000", "ftp://h", "http://", "http://:80", "http://h:0x", "http://h:99999", "http://[::1",
+    "http://h\n/",
      "http://me:canary@h", "http://h/v1?key=1", "http://h:0", "file:///etc/passwd", "http://h/#x"],
 )  # fmt: skip
 def test_what_no_address_is(url: str) -> None:
@@ -353,7 +367,9 @@ def test_silence_breaks_the_stream() -> None:
     held.set()
 
 
-@pytest.mark.parametrize("data", [answer(b"{}"), b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b"SSH-2.0-OpenSSH\r\n", b""])
+@pytest.mark.parametrize(
+    "data", [answer(b"{}"), b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b"SSH-2.0-OpenSSH\r\n", b""]
+)
 def test_what_is_no_stream(data: bytes) -> None:
     """A server that answers with a document, with another protocol or not at all is our error."""
     with pytest.raises(HttpError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -56,7 +57,7 @@ def test_no_secret_is_written() -> None:
 def test_a_broken_call_says_nothing_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
     """Arguments that do not fit their message are not printed to stderr by the logging machinery."""
     logs.start_logging()
-    log.warning("%d tokens", CANARY)  # noqa: PLE1206
+    log.warning("%d tokens", CANARY)
     said = capsys.readouterr()
     assert CANARY not in said.out + said.err
     assert said.err == ""
@@ -95,7 +96,7 @@ def test_levels() -> None:
     assert len(logging.getLogger("podlab").handlers) == 1
 
 
-def test_other_handlers_stay(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_handlers_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A handler that somebody else put on our logger stays; another PODLAB_HOME moves ours."""
     theirs = logging.NullHandler()
     logging.getLogger("podlab").addHandler(theirs)
@@ -115,7 +116,7 @@ def test_undecodable_text_is_written_somehow() -> None:
     assert "file caf\\udce9" in written()
 
 
-def test_a_planted_link_is_not_followed(tmp_path) -> None:
+def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
     """A symlink where the log belongs is not written through."""
     victim = tmp_path / "victim"
     victim.write_text("untouched")

@@ -15,7 +15,8 @@ from podlab.quoting import shell_line
 
 SHELLS = [path for name in ("sh", "dash", "bash", "zsh", "busybox") if (path := shutil.which(name))]
 HOSTILE = [
-    "$(touch /tmp/pwned)", "`id`", "; rm -rf ~", "a\nb", "-o", "--", "'", '"', "'\"'", "\\", "*", "~", "!", "!!", "{a,b}",
+    "$(touch /tmp/pwned)", "`id`", "; rm -rf ~", "a\nb", "-o", "--", "'", '"', "'\"'", "\\", "*", "~", "!", "!!",
+    "{a,b}",
     "#", "$HOME", "a b", "", " ", "\t", "\x01", "\x7f", "é", "\U0001f600", "&&", "|", ">", "<(x)", "=x", "\r",
 ]  # fmt: skip
 words = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0")) | st.sampled_from(HOSTILE)

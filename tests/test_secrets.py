@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -41,7 +42,8 @@ def key_file(name: str = "HF_TOKEN", content: bytes = b"canary-from-a-file", mod
 def test_it_shows_nothing() -> None:
     """repr, str, format, containers, %-formatting and f-strings show asterisks."""
     secret = Secret(VALUE)
-    shown = [repr(secret), str(secret), f"{secret}", f"{secret!r:>60}", f"{secret:>60}", repr([secret]), repr({secret: secret}),
+    shown = [repr(secret), str(secret), f"{secret}", f"{secret!r:>60}", f"{secret:>60}", repr([secret]),
+    repr({secret: secret}),
              "%s %r" % (secret, secret), ascii(secret), repr(dir(secret))]  # noqa: UP031  # fmt: skip
     assert "canary" not in "".join(shown)
     assert MASK in shown[0]
@@ -55,7 +57,7 @@ def test_it_does_not_leave_the_process() -> None:
             pickle.dumps(Secret(VALUE), protocol)
     for use in (copy.copy, copy.deepcopy, json.dumps):
         with pytest.raises(TypeError):
-            use(Secret(VALUE))  # type: ignore[operator]
+            use(Secret(VALUE))
     with pytest.raises(TypeError):
         vars(Secret(VALUE))
 
@@ -145,7 +147,7 @@ def test_a_link_and_a_pipe_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b" \n", b"canary\x00x", b"canary\xff\xfe", b"two\nlines"])
 def test_a_damaged_file_is_named(content: bytes) -> None:
-    """An empty or binary key file gives an error that names the file and holds none of its bytes, its causes included."""
+    """An empty or binary key file gives an error that names the file and holds none of its bytes, nor do its causes."""
     path = key_file(content=content)
     with pytest.raises(BadSecret) as caught:
         secrets.find("HF_TOKEN")
@@ -184,7 +186,7 @@ def test_keeping_over_a_link_replaces_it() -> None:
     "form",
     [str, json.dumps, repr, lambda v: quote(v, safe=""), lambda v: f"Authorization: Bearer {v}\r\n", lambda v: v * 3],
 )  # fmt: skip
-def test_redact_finds_the_forms_of_a_value(form) -> None:
+def test_redact_finds_the_forms_of_a_value(form: Callable[[str], str]) -> None:
     """A value is taken out of a text as it is, and as JSON, repr and a URL write it."""
     Secret(VALUE)
     text = secrets.redact(f"before {form(VALUE)} after")

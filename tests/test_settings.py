@@ -52,7 +52,8 @@ def test_every_setting_is_well_declared() -> None:
 
 GOOD: list[tuple[str, str, Any]] = [
     ("pod", "lab", "lab"), ("chat.system", "Be \"brief\".\nAlways.", "Be \"brief\".\nAlways."), ("chat.system", "", ""),
-    ("chat.temperature", "0", 0.0), ("chat.max_tokens", "1024", 1024), ("keeper", "off", False), ("keeper", "YES", True),
+    ("chat.temperature", "0", 0.0), ("chat.max_tokens", "1024", 1024), ("keeper", "off", False),
+    ("keeper", "YES", True),
     ("deadline_s", "2.5", 2.5), ("start_deadline_s", "60", 60.0), ("tracebacks", "1", True),
 ]  # fmt: skip
 
@@ -96,7 +97,8 @@ def test_a_bad_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("text", "name"),
     [
-        ('chat.max_tokens = "many"', "chat.max_tokens"), ("chat.max_tokens = 1.5", "chat.max_tokens"), ("chat = 5", "chat.max_tokens"),
+        ('chat.max_tokens = "many"', "chat.max_tokens"), ("chat.max_tokens = 1.5", "chat.max_tokens"),
+        ("chat = 5", "chat.max_tokens"),
         ("chat.max_tokens = [1]", "chat.max_tokens"), ("pod = {a = 1}", "pod"), ("keeper = 2026-01-01", "keeper"),
         ("[keeper]", "keeper"), ("chat.max_tokens = true", "chat.max_tokens"), ("deadline_s = nan", "deadline_s"),
     ],
@@ -112,7 +114,8 @@ def test_a_bad_value_in_the_file_is_named(text: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["pod =", "[a", 'pod = "a"\npod = "b"', b"\xff\xfe", b"\x00\x01\x02", "a = " + "[" * 100_000, "pod = 'x\ny'"]
+    "text",
+    ["pod =", "[a", 'pod = "a"\npod = "b"', b"\xff\xfe", b"\x00\x01\x02", "a = " + "[" * 100_000, "pod = 'x\ny'"],
 )
 def test_a_damaged_file_says_so_and_stays(text: str | bytes) -> None:
     """What is no TOML is refused with the file's name by reading and by writing, and is never written over."""
@@ -163,7 +166,10 @@ def test_comments_and_order_are_kept() -> None:
 
 
 @hypothesis_settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.sampled_from(GOOD), max_size=6), st.sampled_from(["", "[chat]\n", "[pods.a]\nid='1'\n", "chat.seed = 1\n"]))
+@given(
+    st.lists(st.sampled_from(GOOD), max_size=6),
+    st.sampled_from(["", "[chat]\n", "[pods.a]\nid='1'\n", "chat.seed = 1\n"]),
+)
 def test_any_order_of_changes(changes: list[tuple[str, str, Any]], start: str) -> None:
     """Whatever is stored in whatever order, the file stays TOML and each setting has its last value."""
     write(start)

@@ -19,7 +19,9 @@ from podlab.settings import home
 from podlab.store import Store
 from podlab.types import Endpoint, EndpointState
 
-ENDPOINT = Endpoint("e1", "tiny", "lab", "tiny", "llamacpp", EndpointState.READY, detail="é\U0001f600", pid=7, gpus=(0, 1))
+ENDPOINT = Endpoint(
+    "e1", "tiny", "lab", "tiny", "llamacpp", EndpointState.READY, detail="é\U0001f600", pid=7, gpus=(0, 1)
+)
 
 
 @pytest.fixture
@@ -92,9 +94,11 @@ def with_sql(*statements: str) -> Callable[[Path], None]:
 
 
 DAMAGES = [
-    truncated, flipped, flipped_behind_the_header, no_sqlite, with_sql("drop table pods"), with_sql("drop table endpoints"),
+    truncated, flipped, flipped_behind_the_header, no_sqlite, with_sql("drop table pods"),
+    with_sql("drop table endpoints"),
     with_sql("alter table endpoints rename column value to something"), with_sql("update endpoints set value = '{'"),
-    with_sql("update endpoints set value = '{}'"), with_sql("update endpoints set value = replace(value, 'ready', 'odd')"),
+    with_sql("update endpoints set value = '{}'"),
+    with_sql("update endpoints set value = replace(value, 'ready', 'odd')"),
     with_sql("update endpoints set value = cast(x'ff' as text)"), with_sql("update endpoints set value = null"),
     with_sql("update endpoints set name = x'ff'", "update endpoints set value = '[]'"),
 ]  # fmt: skip

@@ -59,7 +59,8 @@ def test_duration_text(seconds: float, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("90", 90.0), ("90s", 90.0), ("10m", 600.0), ("2H", 7200.0), ("1d", 86400.0), ("250 ms", 0.25)]
+    ("text", "seconds"),
+    [("90", 90.0), ("90s", 90.0), ("10m", 600.0), ("2H", 7200.0), ("1d", 86400.0), ("250 ms", 0.25)],
 )
 def test_parse_duration(text: str, seconds: float) -> None:
     """Seconds without a unit, else milliseconds to days."""
@@ -86,7 +87,14 @@ def test_parsing_raises_nothing_else(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("then", "text"),
-    [(None, "never"), (100.5, "just now"), (99.0, "just now"), (95.2, "4 s ago"), (40.0, "1 min ago"), (200.0, "just now")],
+    [
+        (None, "never"),
+        (100.5, "just now"),
+        (99.0, "just now"),
+        (95.2, "4 s ago"),
+        (40.0, "1 min ago"),
+        (200.0, "just now"),
+    ],
 )
 def test_age_text(then: float | None, text: str) -> None:
     """Whole seconds below a minute; a clock that is ahead is no age."""

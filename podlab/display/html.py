@@ -12,7 +12,7 @@ from typing import Any
 
 from podlab.display import sanitize
 from podlab.display.layout import SYMBOLS, Block, Cell, Facts, Head, Line, Prose, Steps, Table, Tone, Verbatim
-from podlab.display.markdown import markdown
+from podlab.display.markdown import PRE, markdown
 from podlab.display.progress import amount_text, stage_text
 from podlab.display.sheets import sheet
 from podlab.display.tables import moment_text
@@ -27,12 +27,8 @@ _WHOLE = "white-space:nowrap"
 _QUIET = "color:var(--jp-ui-font-color2,inherit)"
 _TABLE = "margin:0 0 4px;border-collapse:collapse;table-layout:auto"
 _PAGE = "color:var(--jp-ui-font-color1,inherit);overflow-wrap:anywhere"
-_PRE = (
-    "margin:2px 0 8px;padding:8px 10px;border-radius:3px;overflow:auto;max-height:40em;white-space:pre;"
-    "background:var(--jp-layout-color2,rgba(128,128,128,.12))"
-)
-_SHORT = 24
-"""Characters of an entry that is not broken into lines."""
+_SHORT, _COPIED = 24, 60
+"""Characters of an entry, and of one to copy, that is not broken into lines."""
 _BAR = "accent-color:var(--jp-brand-color1,#1976d2);width:12em;vertical-align:middle;margin-right:8px"
 _SYMBOL = "display:inline-block;width:1.3em;text-align:left"
 _TONES: dict[Tone, str] = {
@@ -97,7 +93,7 @@ def _escaped(text: str) -> str:
 
 
 def _pre(text: str) -> str:
-    return f'<pre tabindex="0" style="{_PRE}">{markup.escape(sanitize.block(text))}</pre>'
+    return f'<pre tabindex="0" style="{PRE}">{markup.escape(sanitize.block(text))}</pre>'
 
 
 def _block(block: Block) -> str:
@@ -131,7 +127,8 @@ def _table(table: Table) -> str:
         for head in table.heads
     )
     rows = "".join(f"<tr>{_row(table.heads, row)}</tr>" for row in table.rows)
-    return f'<table style="{_TABLE}"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>'
+    drawn = f'<table style="{_TABLE}"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>'
+    return f'<div style="overflow-x:auto">{drawn}</div>'
 
 
 def _row(heads: tuple[Head, ...], row: tuple[Cell, ...]) -> str:
@@ -139,16 +136,20 @@ def _row(heads: tuple[Head, ...], row: tuple[Cell, ...]) -> str:
     first, *others = row
     named = f'<th scope="row" style="{_LEFT};{_WHOLE};font-weight:500">{_cell(first)}</th>'
     return named + "".join(
-        f'<td style="{_RIGHT if head.numeric else _LEFT}{";" + _WHOLE if len(cell.text) <= _SHORT else ""}">'
+        f'<td style="{_RIGHT if head.numeric else _LEFT};{_width(cell)}">'
         f"{_cell(cell)}</td>"
         for head, cell in zip(heads[1:], others, strict=True)
     )
 
 
+def _width(cell: Cell) -> str:
+    return _WHOLE if len(cell.text) <= (_COPIED if cell.code else _SHORT) else "min-width:14em"
+
+
 def _cell(cell: Cell) -> str:
     said = _escaped(cell.text)
     if cell.code:
-        said = f"<code>{said}</code>"
+        said = f'<code style="white-space:inherit">{said}</code>'  # Lab lets code break anywhere
     if cell.hover:
         said = f'<span title="{_escaped(cell.hover)}">{said}</span>'
     if symbol := SYMBOLS[cell.tone]:

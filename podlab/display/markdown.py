@@ -26,10 +26,19 @@ TAGS = frozenset(
 ATTRIBUTES: Mapping[str, frozenset[str]] = {
     "a": frozenset({"href", "rel", "target"}),
     "ol": frozenset({"start"}),
+    "code": frozenset({"style"}),
+    "pre": frozenset({"style"}),
     "th": frozenset({"style"}),
     "td": frozenset({"style"}),
 }
-"""`style` is only `text-align`, set by the column rule of a table."""
+"""`style` is one of ours, or `text-align` as the column rule of a table set it."""
+
+PRE = (
+    "margin:2px 0 8px;padding:8px 10px;border-radius:3px;overflow:auto;max-height:40em;white-space:pre;"
+    "background:var(--jp-cell-editor-background,rgba(128,128,128,.12));"
+    "border:1px solid var(--jp-cell-editor-border-color,rgba(128,128,128,.3))"
+)
+"""How code and logs stand out, in a light and in a dark theme."""
 
 LONGEST = 200_000
 """Characters. A longer text is shown as it is: nobody reads that much Markdown, and hostile Markdown may be slow."""
@@ -86,4 +95,4 @@ def _link_open(renderer: Any, tokens: Sequence[Token], index: int, options: Any,
 
 
 def _fence(renderer: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
-    return f"<pre><code>{html.escape(tokens[index].content)}</code></pre>\n"
+    return f'<pre style="{PRE}"><code style="background:none">{html.escape(tokens[index].content)}</code></pre>\n'

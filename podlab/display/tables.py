@@ -117,13 +117,13 @@ COLUMNS: dict[type, tuple[Column, ...]] = {
     Endpoint: (
         Column("endpoint", _attribute("name")),
         Column("state", lambda row, now: endpoint_state_cell(row)),
+        Column("detail", lambda row, now: Cell(row.detail)),
         Column("pod", _attribute("pod")),
         Column("model", _attribute("model")),
         Column("engine", _attribute("engine")),
         Column("GPUs", _attribute("gpus")),
         Column("started", lambda row, now: Cell("-") if row.started_at is None else age_cell(row.started_at, now)),
         Column("URL", lambda row, now: Cell(row.url or "", code=bool(row.url))),
-        Column("detail", _attribute("detail")),
     ),
     ModelRow: (
         Column("model", _attribute("id")),

@@ -90,7 +90,8 @@ ROWS: tuple[Row, ...] = (
 _COMPILED = tuple((re.compile(row.pattern), row) for row in ROWS)
 _READY = re.compile(r"^podlab: serving |server is listening on|Application startup complete")
 _NOISE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
-_OWN = re.compile(r"^podlab: [a-z_]+: ")
+_OWN = re.compile(r"^(podlab: [a-z_]+: |[0-9]+\.[0-9]{2}\.[0-9]{3}\.[0-9]{3} [A-Z] +)")
+"""What stands before the words: our own mark, or llama.cpp's clock and level."""
 _BY_STATUS: dict[int, tuple[Cause, str]] = {
     0: (Cause.EXITED, ""),
     126: (Cause.NO_ENVIRONMENT, ""),

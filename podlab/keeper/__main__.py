@@ -13,7 +13,6 @@ import os
 import resource
 import socket
 import sys
-import threading
 import time
 
 LOCK_TIMEOUT_S = 8.0
@@ -53,7 +52,6 @@ def _serve() -> None:
     keeper = Keeper(place, lock, idle_s=float(os.environ.get("PODLAB_KEEPER_IDLE_S") or IDLE_S))
     os.write(2, READY)
     _close_streams()
-    threading.Thread(target=_load_ssh, name="podlab-keeper-load", daemon=True).start()
     keeper.run()
 
 
@@ -88,11 +86,6 @@ def _close_streams() -> None:
     for descriptor in (0, 1, 2):
         os.dup2(nowhere, descriptor)
     os.close(nowhere)
-
-
-def _load_ssh() -> None:
-    # A tenth of a second or two, while the first client is on its way.
-    import podlab.transport.ssh  # noqa: F401
 
 
 if __name__ == "__main__":

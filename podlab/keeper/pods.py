@@ -7,13 +7,11 @@ import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from podlab.transport.host_keys import HostKeys
 from podlab.transport.kept_wire import PodRef
-
-if TYPE_CHECKING:
-    from podlab.transport.ssh import SshTransport
-    from podlab.transport.tunnel import PodStream
+from podlab.transport.ssh import SshTransport
+from podlab.transport.tunnel import PodStream
 
 
 @dataclass
@@ -71,9 +69,6 @@ class KeptPods:
         if way is not None and way.ref.address == ref.address:
             way.transport.pod = ref.name  # it may have been renamed
             return way
-        from podlab.transport.host_keys import HostKeys
-        from podlab.transport.ssh import SshTransport
-
         new = _Way(ref, SshTransport(ref.name, ref.address, HostKeys(), pod_id=ref.id))
         self._ways[ref.id] = new
         if way is not None:

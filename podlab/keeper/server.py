@@ -16,6 +16,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from podlab import __version__
 from podlab.errors import PodlabError, StateDamaged
@@ -58,6 +59,8 @@ LINGER_S = 600.0
 REQUEST_TIMEOUT_S = 10.0
 TICK_S = 60.0
 GOODBYE_S = 2.0
+THREADS = 8192
+"""More than there are descriptors for; a command has two. Kept for the next one: to start one takes longer."""
 
 _log = logging.getLogger(__name__)
 
@@ -73,6 +76,7 @@ class Keeper:
         self._started_at = self._busy_at = time.monotonic()
         self._pods = KeptPods()
         self._forwards = Forwards(place.forwards, self._pods.stream)
+        self._threads = ThreadPoolExecutor(THREADS, "podlab-keeper")
         self._sessions: set[Session] = set()
         self._under_way = 0
         self._changed = threading.Condition()
@@ -125,7 +129,7 @@ class Keeper:
             _log.warning("cannot accept: %s", error)  # out of descriptors; some command must end first
             time.sleep(0.1)
             return
-        threading.Thread(target=self._meet, args=(connection,), name="podlab-keeper-client", daemon=True).start()
+        self._threads.submit(self._meet, connection)
 
     def _tick(self) -> None:
         if not self._place.is_own(self._listener):
@@ -239,7 +243,9 @@ class Keeper:
     def _run_command(self, connection: socket.socket, inbox: Inbox, asked: Start) -> None:
         adopt_agent(asked.agent)
         with self._pods.used(asked.pod) as transport:
-            session = Session(connection, inbox, transport.start(asked.argv, env=asked.env, cwd=asked.cwd))
+            session = Session(
+                connection, inbox, self._threads, transport.start(asked.argv, env=asked.env, cwd=asked.cwd)
+            )
             with self._changed:
                 self._sessions.add(session)
             try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
-import threading
+from concurrent.futures import Executor, Future
 
 from podlab.errors import LinkLost, PodlabError
 from podlab.transport.base import Process
@@ -22,17 +22,18 @@ _log = logging.getLogger(__name__)
 class Session:
     """Bridges `process` to `connection` until one of them ends."""
 
-    def __init__(self, connection: socket.socket, inbox: Inbox, process: Process) -> None:
+    def __init__(self, connection: socket.socket, inbox: Inbox, threads: Executor, process: Process) -> None:
         self._connection = connection
         self._inbox = inbox
+        self._threads = threads
         self._process = process
 
     def run(self) -> None:
         """Announce the command, then carry its output and its status. Returns when it ended or the client let go."""
-        client = threading.Thread(target=self._listen, name="podlab-keeper-stdin", daemon=True)
+        listening: Future[None] | None = None
         try:
             send(self._connection, (Kind.REPLY, pack(Done())))
-            client.start()
+            listening = self._threads.submit(self._listen)
             self._carry()
         except OSError:
             pass  # the client went away
@@ -40,8 +41,8 @@ class Session:
             self._process.close()
             with contextlib.suppress(OSError):
                 self._connection.shutdown(socket.SHUT_RDWR)  # wakes the other thread
-            if client.ident is not None:
-                client.join()
+            if listening is not None:
+                listening.result()
 
     def end(self) -> None:
         """Let go of the command, from any thread; `run` returns soon."""

@@ -25,7 +25,7 @@ def ask_all(items: Sequence[K], question: Callable[[K], V], *, deadline_s: float
     def ask(position: int, item: K) -> None:
         try:
             answers.put((position, question(item)))
-        except BaseException as error:  # it belongs to the thread that asked
+        except BaseException as error:  # noqa: BLE001  # it belongs to the thread that asked
             answers.put((position, error))
 
     for position, item in enumerate(items):

@@ -370,13 +370,9 @@ class Talk:
         begun = False
         for line in self._lines():
             answer = _answer_from(line)
-            if answer is None:
-                if begun or not line.strip():
-                    if line.strip():
-                        raise self._garbled(line)
-                    continue
+            if answer is None:  # a login banner, if nothing of ours has come yet
                 self._skipped += line + b"\n"
-                if len(self._skipped) > BANNER_LIMIT_BYTES:
+                if begun or len(self._skipped) > BANNER_LIMIT_BYTES:
                     raise self._garbled(line)
                 continue
             begun = True

@@ -253,12 +253,12 @@ def fetch_from(remote: Remote, repo: str, name: str, part: str, meter: Meter) ->
 
 def receive(answer: Any, part: str, have: int, remote: Remote, meter: Meter) -> None:
     """The body into `part` from byte `have`. Raises Transient unless it ends at the size it should have."""
-    with open(part, "r+b" if have else "wb", buffering=0) as file:
+    with open(part, "r+b" if have else "wb") as file:
         file.truncate(have)
         file.seek(have)
         while True:
             try:
-                data = answer.read(CHUNK_BYTES)
+                data = answer.read1(CHUNK_BYTES)  # what has come, so that a slow line shows
             except (OSError, http.client.HTTPException) as error:
                 raise Transient(f"the connection was cut: {error}")
             if not data:

@@ -42,11 +42,14 @@ umask 077
 case $1 in "~") p=$HOME ;; "~/"*) p=$HOME/${1#"~/"} ;; /*) p=$1 ;; *) p=$HOME/$1 ;; esac
 d=${p%/*}; [ -n "$d" ] || d=/
 """
-_READABLE = _PATH + f"""
+_READABLE = (
+    _PATH
+    + f"""
 [ -e "$p" ] || exit {_MISSING}
 [ -f "$p" ] || exit {_NOT_A_FILE}
 [ -r "$p" ] || exit {_UNREADABLE}
 """
+)
 _SUM = f"""
 sum() {{
   if command -v sha256sum >/dev/null 2>&1; then sha256sum <"$1"
@@ -61,7 +64,9 @@ print(sums.hexdigest())' <"$1"
 }}
 """
 _READ = _READABLE + 'tail -c "+$2" <"$p" | head -c "$3"'
-_WRITE = _PATH + f"""
+_WRITE = (
+    _PATH
+    + f"""
 [ -d "$p" ] && exit {_NOT_A_FILE}
 mkdir -p "$d" || exit
 t=$d/.podlab-$2.part
@@ -71,10 +76,14 @@ cat >"$t" || exit
 [ "$(wc -c <"$t")" -eq "$3" ] || exit {_SHORT}
 chmod "$4" "$t" && mv -f "$t" "$p"
 """
+)
 _KIND = _PATH + '[ -f "$p" ] && echo file || { [ -d "$p" ] && echo folder || { [ -e "$p" ] && echo other || :; }; }'
 _FACTS = _READABLE + _SUM + 'wc -c <"$p" && ls -ldnL "$p" && sum "$p"'
 # "same" when the file is there already, else how much of it an earlier attempt left.
-_BEGIN_SENDING = _PATH + _SUM + f"""
+_BEGIN_SENDING = (
+    _PATH
+    + _SUM
+    + f"""
 [ -d "$p" ] && exit {_NOT_A_FILE}
 mkdir -p "$d" || exit
 if [ -f "$p" ] && [ "$(wc -c <"$p")" -eq "$3" ]; then
@@ -85,17 +94,24 @@ t=$d/.podlab-$2.part
 [ -f "$t" ] && [ ! -L "$t" ] || {{ rm -f "$t"; : >"$t"; }}
 wc -c <"$t"
 """
+)
 # Every attempt writes each byte to its own place, so an earlier one that still empties its pipe does no harm.
 _FILL = _PATH + 'exec dd of="$d/.podlab-$2.part" ibs=65536 obs="$4" seek="$3" conv=notrunc'
 _RESTART = _PATH + ': >"$d/.podlab-$2.part"'
-_FINISH_SENDING = _PATH + _SUM + f"""
+_FINISH_SENDING = (
+    _PATH
+    + _SUM
+    + f"""
 t=$d/.podlab-$2.part
 s=$(sum "$t") || exit
 [ "${{s%% *}}" = "$2" ] || {{ rm -f "$t"; exit {_SHORT}; }}
 chmod "$3" "$t" && mv -f "$t" "$p"
 """
+)
 # GNU find prints it all at once; elsewhere one `ls` a file gives mode and size in a form that POSIX fixes.
-_LIST = _PATH + f"""
+_LIST = (
+    _PATH
+    + f"""
 [ -e "$p" ] || exit {_MISSING}
 cd "$p/" || exit {_NOT_A_FILE}
 if find . -prune -printf '' 2>/dev/null; then find . -type f -printf '%m %s %P\\0'
@@ -104,6 +120,7 @@ else find . -type f -exec sh -c 'set -f; for f do
 done' sh {{}} +
 fi
 """
+)
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ from podlab.transport.kept_wire import (
     send,
     unpack_status,
 )
+from podlab.transport.ssh_process import command_line
 from podlab.types import SshAddress
 
 PIECE_BYTES = 256 * 1024
@@ -102,6 +103,7 @@ class KeptTransport(Transport):
         self._processes: weakref.WeakSet[KeptProcess] = weakref.WeakSet()
 
     def start(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None) -> Process:
+        command_line(argv, env, cwd)  # refuses what cannot travel before it does
         asked = Start(self._pod_ref, tuple(argv), dict(env or {}), cwd, _agent())
         link = kept_link.connect(self._place, asked)
         try:

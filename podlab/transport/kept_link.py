@@ -106,9 +106,10 @@ def connect(place: Place, asked: Request, *, start: bool = True) -> Link:
     """
     deadline = time.monotonic() + START_TIMEOUT_S
     fresh = False
+    taken: set[str] = set()
     while True:
         try:
-            return _send(place, asked)
+            return _send(place, asked, _accepted | taken)
         except NoKeeper as error:
             if not start:
                 raise
@@ -116,21 +117,25 @@ def connect(place: Place, asked: Request, *, start: bool = True) -> Link:
                 raise KeeperError("The keeper ends as soon as it is started.", hint=WITHOUT) from error
             start_keeper(place, deadline)
         except OtherBuild as other:
-            if not start:
-                raise NoKeeper from other  # one that only asks replaces nothing
+            if not start:  # one that only asks replaces nothing
+                if other.hello.protocol != PROTOCOL or other.hello.build in taken:
+                    raise NoKeeper from other
+                taken.add(other.hello.build)
+                continue
             _come_to_terms(place, other.hello, deadline, just_started=fresh)
         fresh = True
 
 
-def _send(place: Place, asked: Request) -> Link:
+def _send(place: Place, asked: Request, accepts: set[str]) -> Link:
     connection = _dial(place)
     try:
-        hello = hello_line(ClientHello(build(), accepts=tuple(_accepted)))
+        hello = hello_line(ClientHello(build(), accepts=tuple(accepts)))
         # A keeper that does not get all of it does nothing, so an error here means the same as no keeper.
         try:
             send(connection, (Kind.REQUEST, pack(asked)), before=hello)
-        except ConnectionError:
+        except (ConnectionError, TimeoutError):
             pass  # it may have refused by its hello already
+        connection.settimeout(None)
         link = Link(connection)
         answered = _hello(link.inbox, connection)
         if not answered.serves:
@@ -159,11 +164,11 @@ def _hello(inbox: Inbox, connection: socket.socket) -> KeeperHello:
 
 
 def _dial(place: Place) -> socket.socket:
+    """A connection to whoever listens, of this user, with HELLO_TIMEOUT_S set on it."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.settimeout(HELLO_TIMEOUT_S)
         connection.connect(place.address())
-        connection.settimeout(None)
         if peer(connection)[0] != os.getuid():
             raise KeeperError(
                 f"The keeper behind {place.socket_path} is another user's.", hint="Set PODLAB_HOME to yours."

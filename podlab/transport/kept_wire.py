@@ -97,6 +97,7 @@ class KeeperHello:
     version: str = __version__
 
 
+@functools.lru_cache(8)
 def hello_line(hello: ClientHello | KeeperHello) -> bytes:
     """A hello as it travels."""
     return b"podlab-keeper " + json.dumps(asdict(hello)).encode() + b"\n"
@@ -231,7 +232,8 @@ _SHAPES: dict[str, type[Any]] = {
 
 def pack(value: Request | Reply) -> bytes:
     """A request or a reply as a payload."""
-    return json.dumps([type(value).__name__, asdict(value)]).encode()
+    # `asdict` copies everything first, which takes longer than the rest.
+    return json.dumps([type(value).__name__, vars(value)], default=vars).encode()
 
 
 def unpack(payload: bytes) -> Request | Reply:
@@ -274,7 +276,7 @@ def send(connection: socket.socket, *frames: tuple[Kind, bytes], before: bytes =
     for kind, payload in frames:
         parts += [_HEADER.pack(kind, len(payload)), payload]
     sent = connection.sendmsg(parts)
-    if sent < sum(map(len, parts)):  # only after a signal: a blocking socket takes everything otherwise
+    if sent < sum(map(len, parts)):  # a signal came in between, or the socket has a timeout
         connection.sendall(b"".join(parts)[sent:])
 
 

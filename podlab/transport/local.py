@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import signal
@@ -68,7 +69,7 @@ class LocalProcess(Process):
 
     def __init__(self, child: subprocess.Popen[bytes]) -> None:
         self._child = child
-        self._pieces: queue.Queue[tuple[Stream, bytes]] = queue.Queue(maxsize=64)
+        self._pieces: queue.Queue[tuple[Stream, bytes] | None] = queue.Queue(maxsize=64)
         self._open_streams = 2
         self._closed = threading.Event()
         assert child.stdout is not None and child.stderr is not None
@@ -89,12 +90,25 @@ class LocalProcess(Process):
             except queue.Full:
                 continue
 
+    def _wake_reader(self) -> None:
+        """Let a reader in another thread end: what is queued is dropped, and None stands for the end of both streams."""
+        while True:
+            try:
+                return self._pieces.put_nowait(None)
+            except queue.Full:
+                with contextlib.suppress(queue.Empty):
+                    self._pieces.get_nowait()
+
     def read(self, timeout_s: float | None = None) -> tuple[Stream, bytes] | None:
         while self._open_streams:
             try:
-                stream, data = self._pieces.get(timeout=timeout_s)
+                piece = self._pieces.get(timeout=timeout_s)
             except queue.Empty as error:
                 raise TimeoutError("no output in time") from error
+            if piece is None:
+                self._open_streams = 0
+                break
+            stream, data = piece
             if data:
                 return stream, data
             self._open_streams -= 1
@@ -123,7 +137,9 @@ class LocalProcess(Process):
         return status if status >= 0 else 128 - status
 
     def close(self) -> None:
-        self._closed.set()
+        if not self._closed.is_set():
+            self._closed.set()
+            self._wake_reader()
         self.close_stdin()
         if self._child.poll() is None:
             try:

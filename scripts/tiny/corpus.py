@@ -175,11 +175,11 @@ class Writer:
             if followed:
                 return followed
         share = rng.random()
-        if share < 0.45:
+        if share < 0.42:
             return self.knowledge.turn(_weighted(self.knowledge.podlab, rng), rng)
-        if share < 0.60:
+        if share < 0.54:
             return self.knowledge.turn(_weighted(self.knowledge.small, rng), rng)
-        if share < 0.63:
+        if share < 0.57:
             return self.knowledge.unknown_task(rng)
         makers = [maker for maker, _ in MAKERS]
         maker: Maker = rng.choices(makers, [weight for _, weight in MAKERS])[0]

@@ -147,8 +147,8 @@ class Llama(nn.Module):
         x: Tensor = self.model.embed_tokens(tokens)
         for block in self.model.layers:
             x = block(x, cos, sin)
-        x = self.model.norm(x)
-        return x
+        hidden: Tensor = self.model.norm(x)
+        return hidden
 
     def logits(self, hidden: Tensor) -> Tensor:
         return hidden @ self.model.embed_tokens.weight.T

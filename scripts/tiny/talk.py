@@ -186,7 +186,8 @@ def echo(rng: random.Random, state: State) -> Turn:
         return Turn(asked("greet_name", rng, n=name), f"Hello, {name}!", exact=True)
     places = [place.removeprefix("the ") for place in stories.PLACES]
     pool = stories.HEROES + stories.TRAITS + COLOURS + places + NUMBERS + PEOPLE
-    phrase = " ".join(rng.choice(pool) for _ in range(rng.randint(1, 5)))
+    words = (rng.choice(pool) if rng.random() < 0.7 else stories.invented(rng) for _ in range(rng.randint(1, 6)))
+    phrase = " ".join(words)
     quote = rng.choice(["", "", '"'])
     return Turn(asked("echo", rng, p=f"{quote}{phrase}{quote}"), phrase, exact=True)
 
@@ -234,6 +235,6 @@ def dont_know(rng: random.Random) -> str:
 
 
 MAKERS: list[tuple[Maker, float]] = [
-    (story, 9), (name_turn, 5), (last_asked, 4), (verb, 5), (unknown, 7), (echo, 3), (arithmetic, 6),
-    (counting, 1.5), (colour_turn, 2), (knowledge, 2.5),
+    (story, 8), (name_turn, 7), (last_asked, 8), (verb, 5), (unknown, 6), (echo, 5), (arithmetic, 7),
+    (counting, 3), (colour_turn, 2), (knowledge, 2),
 ]  # fmt: skip

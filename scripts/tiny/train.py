@@ -292,7 +292,7 @@ def main() -> None:
     parser.add_argument("--start-from", type=Path, help="a folder written before: go on with its weights and tokenizer")
     parser.add_argument("--rate", type=float, default=3e-3, help="the peak learning rate of AdamW")
     parser.add_argument("--matrix-rate", type=float, default=0.02, help="the peak learning rate of Muon")
-    parser.add_argument("--repeats", type=float, default=0.4, help="the share of the time that also trains copying")
+    parser.add_argument("--repeats", type=float, default=0.6, help="the share of the time that also trains copying")
     parser.add_argument("--batch", type=int, default=4096, help="tokens per step")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Generator
 from typing import Any
 
@@ -23,7 +24,14 @@ def test_events_reach_the_audience_in_order() -> None:
     seen: list[Event] = []
 
     class Watching(Silent):
-        stage = chunk = notice = lambda self, event: seen.append(event)  # type: ignore[assignment]
+        def stage(self, stage: Stage) -> None:
+            seen.append(stage)
+
+        def chunk(self, chunk: Chunk) -> None:
+            seen.append(chunk)
+
+        def notice(self, notice: Notice) -> None:
+            seen.append(notice)
 
     def work() -> Generator[Event, Answer, int]:
         answers = []
@@ -158,4 +166,4 @@ def test_the_work_is_closed_when_it_is_done() -> None:
 
     generator = work()
     drive(generator, Silent())
-    assert generator.gi_frame is None
+    assert inspect.getgeneratorstate(generator) == inspect.GEN_CLOSED

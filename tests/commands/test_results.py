@@ -13,7 +13,18 @@ from podlab import secrets, types
 from podlab.commands import results
 from podlab.commands.results import document, rows
 from podlab.secrets import MASK, Secret
-from podlab.types import Endpoint, EndpointState, JobRow, Message, Pod, PodState, PodStatus, SshAddress, TunnelRow, Usage
+from podlab.types import (
+    Endpoint,
+    EndpointState,
+    JobRow,
+    Message,
+    Pod,
+    PodState,
+    PodStatus,
+    SshAddress,
+    TunnelRow,
+    Usage,
+)
 
 POD = Pod("lab", "p1", "ssh", SshAddress("gpu.example", "me", 2222, ("~/.ssh/id",)), "/models")
 STATUS = PodStatus(POD, PodState.REACHABLE, 1.5, "fine", True)
@@ -88,7 +99,11 @@ def strict(value: Any) -> Any:
 
 def test_every_value_is_held_here() -> None:
     """No dataclass of results.py is without a promise."""
-    kinds = {name for name, kind in vars(results).items() if dataclasses.is_dataclass(kind) and kind.__module__ == results.__name__}
+    kinds = {
+        name
+        for name, kind in vars(results).items()
+        if dataclasses.is_dataclass(kind) and kind.__module__ == results.__name__
+    }
     assert kinds - {"Outcome"} == set(PROMISED) == set(VALUES)
 
 
@@ -111,7 +126,8 @@ def test_a_status_is_flat_wherever_it_stands() -> None:
     flat = strict(STATUS)
     assert (flat["name"], flat["state"], flat["in_use"]) == ("lab", "reachable", True)
     assert flat["address"] == {
-        "host": "gpu.example", "user": "me", "port": 2222, "identity_files": ["~/.ssh/id"], "alias": None, "proxy_jump": None,
+        "host": "gpu.example", "user": "me",
+        "port": 2222, "identity_files": ["~/.ssh/id"], "alias": None, "proxy_jump": None,
     }  # fmt: skip
     assert strict(VALUES["PodList"]) == {"pods": [flat]}
     assert strict(VALUES["PodDetail"])["pod"] == flat
@@ -152,7 +168,9 @@ def test_which_values_are_tables(name: str) -> None:
     assert rows(empty) == []
 
 
-@pytest.mark.parametrize("value", [results.Transfer((), 0, 0, 0.0), types.LogLines(()), results.Plan(()), JOB, None, "x"])
+@pytest.mark.parametrize(
+    "value", [results.Transfer((), 0, 0, 0.0), types.LogLines(()), results.Plan(()), JOB, None, "x"]
+)
 def test_what_is_no_table(value: Any) -> None:
     """Tuples of plain strings, empty or not, and values of other rooms are no tables."""
     assert rows(value) is None

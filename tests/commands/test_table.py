@@ -31,11 +31,14 @@ def test_every_verb_is_declared_whole(verb: Verb) -> None:
 def test_names_do_not_collide(verb: Verb) -> None:
     """No two operands or options of a verb share a name, each has help, and only the last operand takes many words."""
     names = [operand.name for operand in verb.operands] + [
-        name for option in options_of(verb) for name in (option.name.lstrip("-").replace("-", "_"), option.short) if name
+        name
+        for option in options_of(verb)
+        for name in (option.name.lstrip("-").replace("-", "_"), option.short)
+        if name
     ]
     assert len(names) == len(set(names))
     assert not {"rest", "cell", "help", "-h"} & set(names)
-    assert all(part.help for part in (*verb.operands, *options_of(verb)))
+    assert all([operand.help for operand in verb.operands] + [option.help for option in options_of(verb)])
     assert all(operand.count in ("", "?") for operand in verb.operands[:-1])
 
 
@@ -64,10 +67,14 @@ def test_each_is_found(verb: Verb) -> None:
 @pytest.mark.parametrize(
     ("words", "said", "hint"),
     [
-        (["pod", "lst"], "pod has no verb 'lst'.", "Did you mean list?"), (["model", "strat"], "'strat'", "Did you mean start?"),
-        (["pod"], "pod needs a verb.", "Verbs: add, list"), (["pod", "tunnel"], "pod tunnel needs a verb.", "open, list, close"),
-        (["pod", "tunnel", "opne"], "pod tunnel has no verb 'opne'.", "Did you mean open?"), (["pods"], "'pods'", "Did you mean pod?"),
-        (["xyzzy"], "no command 'xyzzy'", "See: podlab --help"), (["logz"], "'logz'", "Did you mean logs?"), ([], "''", "podlab --help"),
+        (["pod", "lst"], "pod has no verb 'lst'.", "Did you mean list?"),
+        (["model", "strat"], "'strat'", "Did you mean start?"),
+        (["pod"], "pod needs a verb.", "Verbs: add, list"),
+        (["pod", "tunnel"], "pod tunnel needs a verb.", "open, list, close"),
+        (["pod", "tunnel", "opne"], "pod tunnel has no verb 'opne'.", "Did you mean open?"),
+        (["pods"], "'pods'", "Did you mean pod?"),
+        (["xyzzy"], "no command 'xyzzy'", "See: podlab --help"), (["logz"], "'logz'", "Did you mean logs?"),
+        ([], "''", "podlab --help"),
     ],
 )  # fmt: skip
 def test_what_is_not_found(words: list[str], said: str, hint: str) -> None:

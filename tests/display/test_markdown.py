@@ -65,12 +65,12 @@ def test_ordinary_markdown_looks_as_meant() -> None:
     text = "# Head\n\n**bold** and `code`\n\n- one\n- two\n\n| a | b |\n|---|--:|\n| 1 | 2 |\n\n```python\nx < 1\n```\n"
     shown = markdown(text)
     for part in ("<h1>Head</h1>", "<strong>bold</strong>", "<code>code</code>", "<li>one</li>", "<td>1</td>",
-                 '<td style="text-align:right">2</td>', "<pre><code>x &lt; 1\n</code></pre>"):  # fmt: skip
+                 '<td style="text-align:right">2</td>', ">x &lt; 1\n</code></pre>"):  # fmt: skip
         assert part in shown
 
 
 def test_an_open_code_block_is_code_already() -> None:
-    assert markdown("```python\nfor x in") == "<pre><code>for x in</code></pre>\n"
+    assert markdown("```python\nfor x in").endswith(">for x in</code></pre>\n")
 
 
 def test_a_longer_text_than_anybody_reads_is_shown_as_it_is() -> None:

@@ -20,6 +20,7 @@ from podlab.transport.base import Process
 from podlab.transport.host_keys import HostKeys
 from podlab.transport.kept import KeptTransport
 from tests import machines
+from tests.keeper.echo import EchoServer, greeting
 from tests.keeper.gone import wait_until_gone
 from tests.keeper.test_lifecycle import client, end, heard, keeper_pid, say
 
@@ -170,6 +171,31 @@ def test_a_dropped_pod_loses_its_commands(transport: KeptTransport) -> None:
         assert status.pods == ()
 
 
+def test_nothing_is_left_of_commands_and_connections(transport: KeptTransport) -> None:
+    with EchoServer() as echo:
+        port = transport.open_port(echo.port).local_port
+
+        def some(_: int) -> None:
+            transport.run(["true"])
+            transport.run(["sh", "-c", "exit 3"], check=False)
+            transport.start(["cat"]).close()
+            assert greeting(port) == b"hello\n"
+
+        def many() -> tuple[int, int]:
+            with ThreadPoolExecutor(4) as pool:
+                list(pool.map(some, range(20)))
+            transport.run(["true"])
+            return keeper.num_fds(), keeper.num_threads()
+
+        transport.run(["true"])
+        keeper = psutil.Process(keeper_pid())
+        first = many()
+        for _ in range(3):
+            latest = many()
+        assert latest[0] <= first[0] + 8
+        assert latest[1] <= first[1] + 8
+
+
 # What a pod's SSH server says reaches the client as it would without a keeper.
 
 
@@ -209,8 +235,9 @@ def test_nothing_listens(sshd: machines.Sshd) -> None:
 
 
 def test_what_cannot_be_sent(transport: KeptTransport) -> None:
-    with pytest.raises(BadArgument):
-        transport.run(["echo", "x" * 200_000])
+    for length in (200_000, 3_000_000):
+        with pytest.raises(BadArgument, match="takes 120000"):
+            transport.run(["echo", "x" * length])
     with pytest.raises(BadArgument):
         transport.open_port(0)
 

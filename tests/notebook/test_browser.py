@@ -92,10 +92,10 @@ def test_a_notebook_shows_pods_an_answer_and_an_error(server: lab.Lab, tmp_path:
         assert page.get_by_role("rowheader", name="local", exact=True).count() >= 1
         page.screenshot(path=shots / "tour-light.png")
         lab.command(page, "apputils:change-theme", {"theme": "JupyterLab Dark"})
-        page.wait_for_selector("body[data-jp-theme-light=false]")
         page.wait_for_function(
-            "() => getComputedStyle(document.body).getPropertyValue('--jp-layout-color0').trim() === '#111111'"
+            "() => getComputedStyle(document.querySelector('.jp-Notebook')).backgroundColor.match(/\\d+/)[0] < 80"
         )
+        page.wait_for_selector("#jupyterlab-splash", state="detached")
         page.screenshot(path=shots / "tour-dark.png")
 
 

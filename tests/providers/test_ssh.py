@@ -17,7 +17,10 @@ GOOD = [
     ("me@gpu.example:2222", SshAddress("gpu.example", "me", 2222)),
     ("ssh://me@gpu.example:2222/", SshAddress("gpu.example", "me", 2222)),
     ("ssh root@1.2.3.4 -p 40022 -i ~/.ssh/id_ed25519", SshAddress("1.2.3.4", "root", 40022, ("~/.ssh/id_ed25519",))),
-    ("ssh -p40022 -i~/.ssh/a -i 'my keys/b' root@1.2.3.4", SshAddress("1.2.3.4", "root", 40022, ("~/.ssh/a", "my keys/b"))),
+    (
+        "ssh -p40022 -i~/.ssh/a -i 'my keys/b' root@1.2.3.4",
+        SshAddress("1.2.3.4", "root", 40022, ("~/.ssh/a", "my keys/b")),
+    ),
     ("ssh -A -q -l me gpu", SshAddress("gpu", "me")),
     ("ssh -J me@gate:22,other gpu", SshAddress("gpu", proxy_jump="me@gate:22,other")),
     ("a@b.example@gpu", SshAddress("gpu", "a@b.example")),
@@ -35,9 +38,12 @@ def test_addresses(text: str, expected: SshAddress) -> None:
 
 
 BAD = [
-    "", "ssh", " ", "@gpu", "me@", "-p 22", "gpu -p", "gpu -p 0", "gpu -p 65536", "gpu -p x", "gpu -p ²", "gpu:x", "gpu:", "gpu -i",
-    "gpu nvidia-smi", "gpu -L 8888:localhost:8888", "gpu -o ProxyCommand=id", "gpu 'x", "-oProxyCommand=id", "gpu:22 -p 23",
-    "me@-gpu", "a:b:c", "[::1", "[x", "fe80::1%a;b", ":x", "$(id)@gpu", "me;id@gpu", "gpu;id", "gpu\nid", "gpu\x00", "é", "gpu -J -oProxyCommand=id",
+    "", "ssh", " ", "@gpu", "me@", "-p 22", "gpu -p", "gpu -p 0", "gpu -p 65536", "gpu -p x", "gpu -p ²", "gpu:x",
+    "gpu:", "gpu -i",
+    "gpu nvidia-smi", "gpu -L 8888:localhost:8888", "gpu -o ProxyCommand=id", "gpu 'x", "-oProxyCommand=id",
+    "gpu:22 -p 23",
+    "me@-gpu", "a:b:c", "[::1", "[x", "fe80::1%a;b", ":x", "$(id)@gpu", "me;id@gpu", "gpu;id", "gpu\nid", "gpu\x00",
+    "é", "gpu -J -oProxyCommand=id",
     "gpu -J", "gpu -J a,,b", "'me gpu'", "h" * 300,
 ]  # fmt: skip
 
@@ -50,7 +56,9 @@ def test_what_no_address_is(text: str) -> None:
     assert caught.value.hint
 
 
-words = st.sampled_from(["ssh", "-p", "-i", "-l", "-J", "-o", "-A", "22", "me@gpu", "gpu:22", "[::1]:5", "-p22", "²", "'", "ssh://x"])
+words = st.sampled_from(
+    ["ssh", "-p", "-i", "-l", "-J", "-o", "-A", "22", "me@gpu", "gpu:22", "[::1]:5", "-p22", "²", "'", "ssh://x"]
+)
 
 
 @given(st.text() | st.lists(words, max_size=6).map(" ".join))

@@ -44,6 +44,7 @@ class Request(http.server.BaseHTTPRequestHandler):
                 fault.times -= 1
                 if fault.act(self):
                     return
+                break
         if self.role == "hub":
             self.send(302, {"Location": f"{self.hub.store_url}{self.path}", "X-Repo-Commit": COMMIT,
                             "X-Linked-ETag": f'"{self.hub.sha256}"',

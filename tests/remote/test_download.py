@@ -9,6 +9,7 @@ import random
 import resource
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -122,9 +123,8 @@ def test_a_cut_download_goes_on_where_it_stopped(here: Here, hub: Hub) -> None:
     assert hub.seen[-1].headers["If-Range"] == '"tag-1"'
 
 
-def test_a_killed_download_goes_on_in_the_next_start(here: Here, hub: Hub) -> None:
+def test_a_download_that_was_given_up_goes_on_in_the_next_start(here: Here, hub: Hub) -> None:
     hub.cuts(100_000)
-    hub.says("hub", "HEAD", 404, times=0)
     hub.says("store", "GET", 503, times=99)
     here.refuse()
     hub.faults.clear()
@@ -133,8 +133,6 @@ def test_a_killed_download_goes_on_in_the_next_start(here: Here, hub: Hub) -> No
 
 
 def test_a_process_killed_half_way_leaves_no_file_and_is_resumed(here: Here, hub: Hub) -> None:
-    import threading
-
     hub.gate = threading.Event()
     child = here.start()
     assert hub.half.wait(30)
@@ -156,7 +154,6 @@ def test_another_content_behind_the_same_link_starts_from_the_beginning(here: He
         hub.etag = '"tag-2"'
         return False
 
-    hub.fail("store", "GET", lambda request: False)
     hub.fail("hub", "HEAD", lambda request: False)
     hub.fail("hub", "HEAD", change)
     here.fetch()
@@ -297,7 +294,7 @@ def test_a_disk_without_room_is_told_before_a_byte_is_fetched(here: Here, hub: H
     assert hub.count("store", "GET") == 0
 
 
-def test_a_disk_that_gets_full_half_way_is_told(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_gets_full_half_way_is_told(here: Here) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # children inherit it
     try:
@@ -308,9 +305,7 @@ def test_a_disk_that_gets_full_half_way_is_told(here: Here, monkeypatch: pytest.
     here.fetch()
 
 
-def test_two_starts_at_once_fetch_once(here: Here, hub: Hub, tmp_path: Path) -> None:
-    import threading
-
+def test_two_starts_at_once_fetch_once(here: Here, hub: Hub) -> None:
     hub.gate = threading.Event()
     first = here.start()
     assert hub.half.wait(30)

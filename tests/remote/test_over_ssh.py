@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from podlab.errors import PodlabError
 from podlab.lab.facts import Piece
 from podlab.lab.supervisor import PodSide, result_of
 from podlab.transport.host_keys import HostKeys
@@ -42,7 +43,7 @@ def test_an_endpoint_outlives_the_sessions_it_was_started_and_watched_by(far: Be
 def test_a_log_is_whole_although_its_sessions_are_killed(far: Bench, sshd: machines.Sshd) -> None:
     facts = far.job("for n in 1 2 3 4 5 6; do head -c 100000 /dev/urandom; sleep 0.1; done; exit 3")
     heard: list[Piece] = []
-    lost = []
+    lost: list[PodlabError] = []
     work = far.side.follow_through(facts.id, "stdout", on_lost=lost.append)
     status = None
     while status is None:

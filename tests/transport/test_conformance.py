@@ -23,13 +23,14 @@ from podlab.errors import BadArgument, CommandFailed, CommandTimeout, NotFound, 
 from podlab.transport import files
 from podlab.transport.base import Completed, Forward, Process, Transport
 from podlab.transport.host_keys import HostKeys
+from podlab.transport.kept import KeptTransport, stop_keeper
 from podlab.transport.local import LocalTransport
 from podlab.transport.ssh import SshTransport
 from tests import machines
 
-KINDS = ("local", "ssh", "dash")
-"""`kept` belongs here too, once there is a keeper: one more branch in `way`. `dash` is ssh to a user whose login shell
-is dash, `ssh` to the user who runs the tests (usually bash)."""
+KINDS = ("local", "ssh", "kept", "dash")
+"""`kept` is ssh through a keeper of its own, `dash` is ssh to a user whose login shell is dash, `ssh` to the user who
+runs the tests (usually bash)."""
 
 HOSTILE = ["", " ", "-n", "--help", "$(touch marker)", "`touch marker`", "a;touch marker", "a'b", 'a"b', "a\\b", "a\nb",
            "\t", "*", "~", "~root", "!!", "#x", "&", "|", ">marker", "{a,b}", "=ls", "a=b", "%s", "é漢",
@@ -64,7 +65,7 @@ def dash_machine() -> Iterator[machines.Sshd]:
         yield server
         server.stop()
     finally:
-        subprocess.run(["userdel", name], check=False, capture_output=True)
+        subprocess.run(["userdel", "-f", name], check=False, capture_output=True)
         shutil.rmtree(folder)
 
 
@@ -73,13 +74,18 @@ def way(request: pytest.FixtureRequest, tmp_path: Path, own_home: Path) -> Itera
     if request.param == "local":
         yield Way(LocalTransport(), tmp_path, own_home)
         return
-    machine: machines.Sshd = request.getfixturevalue("sshd" if request.param == "ssh" else "dash_machine")
+    machine: machines.Sshd = request.getfixturevalue("dash_machine" if request.param == "dash" else "sshd")
     folder = tmp_path
     if request.param == "dash":
         folder = Path(tempfile.mkdtemp(dir=machine.home))
         shutil.chown(folder, machine.user)
     pins = HostKeys()
     machine.pin(pins, "pod")
+    if request.param == "kept":
+        with KeptTransport("pod", "pod", machine.address) as kept_transport:
+            yield Way(kept_transport, folder, machine.home)
+        stop_keeper()
+        return
     with SshTransport("pod", machine.address, pins) as transport:
         yield Way(transport, folder, machine.home)
 
@@ -477,4 +483,3 @@ def test_listing_what_is_not_there(way: Way) -> None:
         (way.folder / "many" / str(number)).touch()
     with pytest.raises(TransferFailed, match="more than 10 files"):
         files.list_tree(way.transport, str(way.folder / "many"), limit=10)
-
