@@ -19,8 +19,10 @@ VERBS = (
         options=(
             Option("--name", "what to call the endpoint (default: the model's name)", metavar="NAME"),
             Option("--port", "the port on the pod (default: any free one)", kind=int, metavar="PORT"),
-            Option("--context", "tokens each conversation may hold", kind=int, metavar="TOKENS"),
-            Option("--slots", "requests served at the same time", kind=int, metavar="N", default=4),
+            Option("--context", "tokens each conversation may hold (default: the model's, 8192 at most)", kind=int,
+                   metavar="TOKENS"),
+            Option("--slots", "requests served at the same time (default: 1, for very small models 4)", kind=int,
+                   metavar="N"),
             Option("--gpu-layers", "layers kept on the GPU (default: as many as fit)", kind=int, metavar="N"),
             Option("--backend", "what computes (default: the best the engine's build has)",
                    values=("cpu", "cuda", "metal")),

@@ -55,7 +55,7 @@ class KeptPods:
         """A connection to a port of the pod. Raises TransportError."""
         with self._lock:
             transport = self._way(ref).transport
-        return transport._open_stream(port)
+        return transport.open_stream(port)
 
     def drop(self, pod_id: str) -> None:
         """Close the way to a pod, whatever uses it."""

@@ -29,6 +29,11 @@ if TYPE_CHECKING:
     from podlab.lab.workspace import Workspace
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+CONTEXT = 8192
+"""Tokens a conversation may hold unless --context says otherwise. All that a model was trained with can take more
+memory than the model itself."""
+SMALL, SMALL_SLOTS = 100_000_000, 4
+"""Below this many parameters several requests at once cost next to no memory."""
 PORT_TRIES = 3
 """A free port can be lost between being chosen and being bound; then another one is chosen."""
 
@@ -41,7 +46,7 @@ class Wish:
     name: str | None = None
     port: int = 0
     context: int | None = None
-    slots: int = 4
+    slots: int | None = None
     gpu_layers: int | None = None
     backend: str | None = None
     extra: tuple[str, ...] = ()
@@ -169,7 +174,8 @@ def _spec(pod: Pod, facts: PodFacts, wish: Wish, name: str, entry: catalog.Model
     source = catalog.resolve(entry)
     models_dir = pod.models_path or "{home}/models"
     spec = ServeSpec(
-        served_name=name, context=wish.context or entry.context, slots=wish.slots, gpu_layers=wish.gpu_layers,
+        served_name=name, context=wish.context or min(entry.context or CONTEXT, CONTEXT),
+        slots=wish.slots or (SMALL_SLOTS if (entry.parameters or SMALL) < SMALL else 1), gpu_layers=wish.gpu_layers,
         backend=cast("Backend | None", wish.backend), extra=wish.extra, models_dir=models_dir,
         hub_token=secrets.find("HF_TOKEN") is not None,
     )  # fmt: skip

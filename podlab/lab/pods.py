@@ -185,6 +185,10 @@ def _forget(workspace: Workspace, pod: Pod) -> None:
     from podlab.transport.host_keys import HostKeys
 
     workspace.drop_transport(pod.id)
+    if workspace.value("keeper"):
+        from podlab.transport import kept
+
+        kept.drop_pod(pod.id)
     HostKeys().forget(pod.id)
     workspace.store.forget_pod(pod.id)
 

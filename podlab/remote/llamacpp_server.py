@@ -12,12 +12,15 @@ SIGTERM ends it within milliseconds, while it loads too; whoever sent it knows t
 from __future__ import annotations
 
 import argparse
+import glob
 import importlib
 import json
 import os
 import platform
 import signal
 import sys
+import threading
+import time
 from typing import Any, NoReturn
 
 BACKENDS = {"cuda": ("CUDA",), "metal": ("METAL", "MTL")}
@@ -27,6 +30,30 @@ def refuse(cause: str, reason: str) -> NoReturn:
     """End with one line that engines/diagnosis.py understands; `cause` is one of engines.base.Cause."""
     print(f"podlab: {cause}: {reason}", file=sys.stderr, flush=True)
     sys.exit(1)
+
+
+def wait_for_log(limit_s: float = 3.0) -> None:
+    """Wait until llama.cpp has written what it had to say: a thread of its own writes, and would die with us unheard."""
+    deadline = time.monotonic() + limit_s
+    size, quiet = -1, 0
+    while quiet < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+        now = os.fstat(2).st_size
+        quiet = quiet + 1 if now == size and not others_work() else 0
+        size = now
+
+
+def others_work() -> bool:
+    """Whether another thread of this process runs or wants to. Linux tells; elsewhere the log's size has to do."""
+    for task in glob.glob("/proc/self/task/*"):
+        if os.path.basename(task) != str(threading.get_native_id()):
+            try:
+                with open(task + "/stat", encoding="ascii", errors="replace") as file:
+                    if file.read().rpartition(")")[2].split()[0] in "RD":
+                        return True
+            except OSError:
+                continue  # it has just ended
+    return False
 
 
 def arguments() -> argparse.Namespace:
@@ -155,6 +182,7 @@ def main() -> None:
     try:
         server = xlc.Server(params)
     except RuntimeError as error:
+        wait_for_log()
         print(f"podlab: llama.cpp gave up, the lines above say why: {error}", file=sys.stderr, flush=True)
         sys.exit(1)
     print(f"podlab: serving {args.name} on {server.listening_address}", file=sys.stderr, flush=True)

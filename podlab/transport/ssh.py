@@ -277,7 +277,7 @@ class SshTransport(Transport):
         )
 
     def open_port(self, remote_port: int, *, local_port: int = 0) -> Forward:
-        forward = PortForward(self.pod, self._open_stream, remote_port, local_port)
+        forward = PortForward(self.pod, self.open_stream, remote_port, local_port)
         self._forwards.add(forward)
         return forward
 
@@ -290,7 +290,7 @@ class SshTransport(Transport):
         """Connect now rather than at the first command; nothing happens when there is a connection."""
         self._pool.opened(self._pool.take(for_session=False)[0])
 
-    def _open_stream(self, port: int) -> PodStream:
+    def open_stream(self, port: int) -> PodStream:
         link, channel = self._open(lambda it: it.open_to(("127.0.0.1", port)), is_session=False)
         return PodStream(channel, lambda: channel in link.closed_by_pod, lambda client: link.lead(channel, client))
 

@@ -25,7 +25,8 @@ def expand(pattern: str, rng: random.Random, macros: Mapping[str, str] | None = 
 
 def _alternatives(p: str, i: int, rng: random.Random, macros: Mapping[str, str], closing: str) -> tuple[str, int]:
     """Parse `a|b|c` up to `closing`; return one of the alternatives and the index of the closing mark."""
-    options, parts = [], []
+    options: list[str] = []
+    parts: list[str] = []
     while i < len(p) and p[i] != closing:
         mark = p[i]
         if mark == "|" and closing:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
 
 from podlab.notebook import extension
 from tests.notebook import standin
@@ -20,7 +21,8 @@ ROOT = Path(__file__).parents[2]
 def shell() -> Iterator[InteractiveShell]:
     """A shell of its own; no kernel, so it behaves as a terminal does."""
     InteractiveShell.clear_instance()
-    shell = InteractiveShell.instance()
+    # Its history in memory: the file would lie in this test's HOME, which is gone when IPython closes it at exit.
+    shell = InteractiveShell.instance(config=Config({"HistoryManager": {"hist_file": ":memory:"}}))
     standin.install()
     extension.load(shell)
     yield shell

@@ -29,9 +29,8 @@ def _registered(shell: InteractiveShell) -> tuple[object, ...]:
     )
 
 
-def test_load_and_unload_leave_nothing_behind() -> None:
-    InteractiveShell.clear_instance()
-    shell = InteractiveShell.instance()
+def test_load_and_unload_leave_nothing_behind(shell: InteractiveShell) -> None:
+    podlab.unload_ipython_extension(shell)
     before = _registered(shell)
     for _ in range(2):
         assert shell.extension_manager.load_extension("podlab") is None
@@ -46,7 +45,6 @@ def test_load_and_unload_leave_nothing_behind() -> None:
         assert _registered(shell) == before
     podlab.unload_ipython_extension(shell)
     assert _registered(shell) == before
-    InteractiveShell.clear_instance()
 
 
 def test_loading_imports_nothing_heavy() -> None:
