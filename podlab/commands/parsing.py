@@ -171,11 +171,11 @@ def _add(parser: argparse.ArgumentParser, option: Option) -> None:
         parser.add_argument(*names, action="store_true", help=option.help)
         return
     choices = option.values if isinstance(option.values, tuple) else None
-    parser.add_argument(*names, type=_checked(option), default=option.default, help=option.help, choices=choices,
+    parser.add_argument(*names, type=_checked(option, parser.prog), default=option.default, help=option.help, choices=choices,
                         metavar=option.metavar or None)  # fmt: skip
 
 
-def _checked(option: Option) -> Any:
+def _checked(option: Option, prog: str) -> Any:
     """The option's converter, its ValueError turned into a sentence that names the option, the value and the fix."""
 
     def convert(text: str) -> Any:
@@ -189,7 +189,8 @@ def _checked(option: Option) -> Any:
             kinds: dict[Any, str] = {int: "a whole number", float: "a number"}
             kind = " or ".join(option.values) if isinstance(option.values, tuple) else kinds.get(option.kind, "a value")
             raise BadArgument(
-                f"{option.name} takes {kind}, got {text!r}.", hint=f"Write it as {option.name} {_shape(option)}."
+                f"{option.name} takes {kind}, got {text!r}.",
+                hint=f"Write it as {option.name} {_shape(option)}. See {prog} --help",
             ) from error
         return value
 

@@ -53,7 +53,7 @@ class Forwards:
         self, path: Path, open_stream: Callable[[PodRef, int], PodStream], *, now: Callable[[], float] = time.time
     ) -> None:
         self._path = path
-        self.open_stream = open_stream
+        self._open_stream = open_stream
         self._now = now
         self._open: dict[tuple[str, int], _Open] = {}
         self._lock = threading.Lock()
@@ -131,7 +131,7 @@ class Forwards:
     def _listen(self, row: _Open, local_port: int) -> int:
         def connect(port: int) -> PodStream:
             row.used_at = self._now()
-            stream = self.open_stream(row.ref, port)
+            stream = self._open_stream(row.ref, port)
             row.streams.add(stream)
             return stream
 

@@ -291,6 +291,7 @@ class SshTransport(Transport):
         self._pool.opened(self._pool.take(for_session=False)[0])
 
     def open_stream(self, port: int) -> PodStream:
+        """A connection to 127.0.0.1:`port` of the pod, for a forward somebody else keeps. Raises as `start` does."""
         link, channel = self._open(lambda it: it.open_to(("127.0.0.1", port)), is_session=False)
         return PodStream(channel, lambda: channel in link.closed_by_pod, lambda client: link.lead(channel, client))
 

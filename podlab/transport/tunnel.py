@@ -110,7 +110,7 @@ class PortForward(Forward):
         for port, least in ((remote_port, 1), (local_port, 0)):
             if not least <= port <= 65535:
                 raise BadArgument(f"{port} is not a port.", hint="A number from 1 to 65535.")
-        self.open_stream = open_stream
+        self._open_stream = open_stream
         self._connections: set[_Connection] = set()
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -161,7 +161,7 @@ class PortForward(Forward):
             if self._closed.is_set():
                 connection.cut()
         try:
-            connection.carry(lambda: self.open_stream(self.remote_port))
+            connection.carry(lambda: self._open_stream(self.remote_port))
         finally:
             with self._lock:
                 self._connections.discard(connection)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from IPython.core.completer import CompletionContext
 from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
 
 from podlab.catalog import catalog
 from podlab.commands import table
@@ -156,7 +157,8 @@ def test_a_damaged_file_does_not_break_typing(shell: InteractiveShell, monkeypat
 def test_no_line_is_too_odd(start: str, parts: list[str], cursor: int) -> None:
     text = start + "".join(parts)
     context = CompletionContext("", text, min(cursor, len(text)), 0, None)
-    found = completion.match(Session(InteractiveShell.instance()), context)
+    shell = InteractiveShell.instance(config=Config({"HistoryManager": {"hist_file": ":memory:"}}))
+    found = completion.match(Session(shell), context)
     assert all(entry.text.startswith(found["matched_fragment"]) for entry in found["completions"])
 
 

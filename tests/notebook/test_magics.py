@@ -92,7 +92,7 @@ def test_a_cells_body_arrives_untouched(shell: InteractiveShell) -> None:
     [
         ("%pod lst", "Did you mean list?"),
         ("%pod list --jsn", "Did you mean --json?"),
-        ("%pod echo --mode quick", "See %pod echo --help"),
+        ("%pod echo --mode quick", "--mode fast|slow"),
         ("%pod echo 'a", "Close the quote"),
         ("%%pod list\nx", "Write it with one percent sign."),
         ("%podlab pot list", "Did you mean pod?"),
