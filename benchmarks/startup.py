@@ -55,7 +55,7 @@ def best_ms(commands: dict[str, list[str]], rounds: int) -> dict[str, float]:
 
 
 def load_ms(rounds: int) -> tuple[float, list[str]]:
-    """What `%load_ext podlab` takes in a running kernel (best of several kernels), and which heavy packages it loaded."""
+    """What `%load_ext podlab` takes in a running kernel (best of several kernels), and the heavy packages it loaded."""
     from jupyter_client.manager import start_new_kernel
 
     best, heavy = float("inf"), set[str]()
@@ -91,17 +91,31 @@ def measure(rounds: int) -> list[Figure]:
         rounds,
     )
     figures = [
-        Figure(f"podlab --{name}", best[name], "python -I -S -c pass", best["bare -I -S"], "<= 8 x floor and < 100 ms",
-               best[name] <= 8 * best["bare -I -S"] and best[name] < 100)  # fmt: skip
+        Figure(
+            f"podlab --{name}",
+            best[name],
+            "python -I -S -c pass",
+            best["bare -I -S"],
+            "<= 8 x floor and < 100 ms",
+            best[name] <= 8 * best["bare -I -S"] and best[name] < 100,
+        )
         for name in ("version", "help")
     ]
     figures.append(
-        Figure("import podlab", best["import"], "python -c pass", best["bare"], "<= floor + 15 ms",
-               best["import"] <= best["bare"] + 15)  # fmt: skip
+        Figure(
+            "import podlab",
+            best["import"],
+            "python -c pass",
+            best["bare"],
+            "<= floor + 15 ms",
+            best["import"] <= best["bare"] + 15,
+        )
     )
     took_ms, heavy = load_ms(max(2, rounds // 5))
     goal = "<= 50 ms, loading nothing heavy" + (f" (loaded {', '.join(heavy)})" if heavy else "")
-    figures.append(Figure("%load_ext podlab", took_ms, "python -c pass", best["bare"], goal, took_ms <= 50 and not heavy))
+    figures.append(
+        Figure("%load_ext podlab", took_ms, "python -c pass", best["bare"], goal, took_ms <= 50 and not heavy)
+    )
     return figures
 
 

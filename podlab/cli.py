@@ -128,15 +128,12 @@ def _print(value: object) -> None:
 def _chat(workspace: Workspace, call: Call) -> int:
     """One answer when there is a prompt or a pipe, else a conversation until end of input."""
     args = call.args
-    if args.prompt and args.name is not None and args.name not in workspace.known("endpoints"):
-        args.prompt, args.name = [args.name, *args.prompt], None
-    elif args.name is not None and not args.prompt and " " in args.name:
-        args.prompt, args.name = [args.name], None
-    if not args.prompt and not sys.stdin.isatty():
-        args.cell = sys.stdin.read()
-    if args.prompt or args.cell is not None:
+    if args.prompt or (args.name is not None and args.name not in workspace.known("endpoints")):
         return _finish(workspace, call)
-    return _converse(workspace, call)
+    if sys.stdin.isatty():
+        return _converse(workspace, call)
+    args.cell = sys.stdin.read()
+    return _finish(workspace, call)
 
 
 def _converse(workspace: Workspace, call: Call) -> int:

@@ -1,4 +1,4 @@
-"""A terminal as the audience of a verb: progress on stderr, output where it belongs, questions where there is a person."""
+"""A terminal as the audience of a verb: progress on stderr, output where it belongs, questions to a person."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ VERBS = (
         example="%model start tiny --name helper -- --threads 2", on_pod=True, changes=True,
     ),
     Verb(
-        "model", "list", "List the endpoints of all pods, each with a state that was checked just now.", "model.list_endpoints",
+        "model", "list", "List the endpoints of all pods, each with a state checked just now.", "model.list_endpoints",
         options=(Option("--all", "also those that were stopped", kind=bool),), example="%model list", on_pod=True,
     ),
     Verb(

@@ -52,12 +52,10 @@ def parser_of(verb: Verb, *, magic: bool) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     for operand in verb.operands:
-        if operand.count == "...":
-            parser.add_argument(operand.name, nargs=argparse.REMAINDER, help=operand.help, metavar=operand.name.upper())
-        else:
-            choices = operand.values if isinstance(operand.values, tuple) else None
-            parser.add_argument(operand.name, nargs=operand.count or None, help=operand.help, choices=choices,
-                                metavar=operand.name.upper())  # fmt: skip
+        choices = operand.values if isinstance(operand.values, tuple) else None
+        count = "*" if operand.count == "..." else operand.count or None
+        parser.add_argument(operand.name, nargs=count, help=operand.help, choices=choices,
+                            metavar=operand.name.upper())  # fmt: skip
     for option in options_of(verb):
         _add(parser, option)
     parser.add_argument("-h", "--help", action="store_true", help="show this")
@@ -171,8 +169,8 @@ def _add(parser: argparse.ArgumentParser, option: Option) -> None:
         parser.add_argument(*names, action="store_true", help=option.help)
         return
     choices = option.values if isinstance(option.values, tuple) else None
-    parser.add_argument(*names, type=_checked(option, parser.prog), default=option.default, help=option.help, choices=choices,
-                        metavar=option.metavar or None)  # fmt: skip
+    parser.add_argument(*names, type=_checked(option, parser.prog), default=option.default, help=option.help,
+                        choices=choices, metavar=option.metavar or None)  # fmt: skip
 
 
 def _checked(option: Option, prog: str) -> Any:

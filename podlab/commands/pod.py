@@ -33,7 +33,7 @@ VERBS = (
             Option("--detach", "do not wait: give the job's name", kind=bool),
             Option("--lang", "what the cell is written in", values=("bash", "python")),
         ),
-        example="%pod run --on lab nvidia-smi\n%%pod run --lang python\n  print('hello from the pod')",
+        example="%pod run --on lab nvidia-smi\n%%pod run --lang python\nprint('hello from the pod')",
         on_pod=True, changes=True, cell="may",
     ),
     Verb("pod", "jobs", "List the commands that were run on pods.", "pod.list_jobs", example="%pod jobs", on_pod=True),

@@ -136,8 +136,7 @@ def _row(heads: tuple[Head, ...], row: tuple[Cell, ...]) -> str:
     first, *others = row
     named = f'<th scope="row" style="{_LEFT};{_WHOLE};font-weight:500">{_cell(first)}</th>'
     return named + "".join(
-        f'<td style="{_RIGHT if head.numeric else _LEFT};{_width(cell)}">'
-        f"{_cell(cell)}</td>"
+        f'<td style="{_RIGHT if head.numeric else _LEFT};{_width(cell)}">{_cell(cell)}</td>'
         for head, cell in zip(heads[1:], others, strict=True)
     )
 

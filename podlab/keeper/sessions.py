@@ -46,6 +46,9 @@ class Session:
 
     def end(self) -> None:
         """Let go of the command, from any thread; `run` returns soon."""
+        # The client first: how the command ends when it is let go of is not how it would have ended.
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
         self._process.close()
 
     def _carry(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from podlab import secrets
 from podlab.chat import Answer, Conversation, Sampling, ask
@@ -20,14 +20,22 @@ if TYPE_CHECKING:
     from podlab.lab.workspace import Workspace
     from podlab.secrets import Secret
 
+T = TypeVar("T")
+
 
 def say(
-    workspace: Workspace, name: str | None, prompt: str, *, system: str | None, new: bool, temperature: float | None,
-    max_tokens: int | None, seed: int | None,
-) -> Work[tuple[Answer, Conversation]]:  # fmt: skip
+    workspace: Workspace,
+    name: str | None,
+    prompt: str,
+    sampling: Sampling,
+    *,
+    system: str | None = None,
+    new: bool = False,
+) -> Work[tuple[Answer, Conversation]]:
     """Say something to an endpoint and stream its answer; the conversation goes on from the last turn with it.
 
-    What arrived before an interrupt or a broken stream stays in the conversation.
+    What `sampling` leaves open is as the settings say. What arrived before an interrupt or a broken stream stays in
+    the conversation.
     """
     reached = _reached(workspace, name)
     name = reached.endpoint.name
@@ -37,10 +45,10 @@ def say(
         opening = (Message("system", prompt_of_system),) if prompt_of_system else ()
         conversation = Conversation(name, reached.model, opening)
     conversation = dataclasses.replace(conversation, model=reached.model).saying(prompt)
-    sampling = Sampling(
-        workspace.value("chat.temperature") if temperature is None else temperature,
-        workspace.value("chat.max_tokens") if max_tokens is None else max_tokens,
-        seed,
+    sampling = dataclasses.replace(
+        sampling,
+        temperature=_given(sampling.temperature, workspace.value("chat.temperature")),
+        max_tokens=_given(sampling.max_tokens, workspace.value("chat.max_tokens")),
     )
     workspace.last_chat = name
     heard: list[str] = []
@@ -82,9 +90,14 @@ def load(workspace: Workspace, path: Path, name: str | None) -> Conversation:
 
 
 def infer(
-    workspace: Workspace, url: str, prompt: str, *, model: str | None, key_name: str | None, temperature: float | None, max_tokens: int,
-    seed: int | None,
-) -> Work[tuple[Answer, str]]:  # fmt: skip
+    workspace: Workspace,
+    url: str,
+    prompt: str,
+    sampling: Sampling,
+    *,
+    model: str | None = None,
+    key_name: str | None = None,
+) -> Work[tuple[Answer, str]]:
     """Ask any OpenAI-compatible server one thing; `key_name` names the secret that holds its key.
 
     An endpoint of ours needs no name: its own key is used.
@@ -97,10 +110,14 @@ def infer(
         if model is None:
             model = _first_model(http)
         conversation = Conversation(url, model).saying(prompt)
-        answer = yield from ask(http, conversation, Sampling(temperature, max_tokens, seed))
+        answer = yield from ask(http, conversation, sampling)
     finally:
         http.close()
     return answer, model
+
+
+def _given(value: T | None, default: T) -> T:
+    return default if value is None else value
 
 
 def _first_model(http: Http) -> str:

@@ -74,7 +74,9 @@ def pull(workspace: Workspace, pod: Pod, source: str, target: str | None) -> Wor
     arrived = sent = 0
     for remote, path, shown in plan:
         path.parent.mkdir(parents=True, exist_ok=True)
-        went = yield from _moving(partial(files.fetch_file, transport, remote, path), f"Fetching {shown}", arrived, total)
+        went = yield from _moving(
+            partial(files.fetch_file, transport, remote, path), f"Fetching {shown}", arrived, total
+        )
         arrived, sent = arrived + path.stat().st_size, sent + went
     return Moved(tuple(shown for _, _, shown in plan), arrived, sent)
 

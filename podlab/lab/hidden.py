@@ -16,8 +16,10 @@ def read(name: str) -> Secret:
     """
     try:
         typed = sys.stdin.readline() if _piped() else getpass.getpass(f"{name}: ")
-    except (EOFError, OSError) as error:
-        raise BadSecret(f"Nobody is there to type {name}.", hint=f"Set the environment variable {name} instead.") from error
+    except (EOFError, OSError, NotImplementedError) as error:  # the last is ipykernel's, where nobody can be asked
+        raise BadSecret(
+            f"Nobody is there to type {name}.", hint=f"Set the environment variable {name} instead."
+        ) from error
     if not typed.strip():
         raise BadSecret(f"Nothing was given for {name}.", hint="Try again, and type or paste its value.")
     return Secret(typed.strip())

@@ -136,7 +136,7 @@ def _outputs(side: PodSide, job_id: str, *, stop_on_interrupt: bool) -> Work[Non
                 if text := decoder.decode(piece.data):
                     put(Chunk(text, stream))  # type: ignore[arg-type]
             put(None)
-        except BaseException as error:  # it belongs to the thread that follows
+        except BaseException as error:  # noqa: BLE001  # it belongs to the thread that follows
             put(error)
 
     for stream in STREAMS:
@@ -153,9 +153,7 @@ def _outputs(side: PodSide, job_id: str, *, stop_on_interrupt: bool) -> Work[Non
         given_up.set()
 
 
-def _heard(
-    heard: queue.Queue[Chunk | Notice | BaseException | None], side: PodSide, job_id: str
-) -> Work[None]:
+def _heard(heard: queue.Queue[Chunk | Notice | BaseException | None], side: PodSide, job_id: str) -> Work[None]:
     open_streams = len(STREAMS)
     while open_streams:
         item = heard.get()

@@ -216,7 +216,7 @@ def _until_ready(
         if end == "timeout":
             raise EngineNotReady(
                 f"{last.name} on {pod.name} is not ready after {workspace.value('start_deadline_s'):g} s.",
-                hint=f"It goes on loading. See: podlab model logs {last.name}, or stop it: podlab model stop {last.name}",
+                hint=f"It goes on loading. See: podlab model logs {last.name}, or podlab model stop {last.name}",
             )
         status = _status(last)
         found = engine.diagnose(last.lines, status)

@@ -23,7 +23,9 @@ def shell_of(pod: Pod) -> Interactive:
         return Interactive((os.environ.get("SHELL") or "/bin/sh", "-l"), how)
     ssh = shutil.which("ssh")
     if ssh is None:
-        raise EngineUnavailable("There is no ssh program here.", hint="Install OpenSSH's client: apt-get install openssh-client")
+        raise EngineUnavailable(
+            "There is no ssh program here.", hint="Install OpenSSH's client: apt-get install openssh-client"
+        )
     address = pod.address
     argv = [
         ssh, "-t", "-o", f"HostKeyAlias=podlab-{pod.id}", "-o", f"UserKnownHostsFile={settings.home() / 'known_hosts'}",

@@ -66,8 +66,6 @@ def _perform(session: Session, call: Call, *, silent: bool) -> Any:
     start_logging(verbose=args.verbose)
     workspace = session.workspace
     errors.show_tracebacks(bool(workspace.value("tracebacks")) or args.verbose)
-    if verb.words == "chat":
-        _speaks_to_nobody(session, call)
     audience = _audience(session, quiet=silent or args.json)
     problem = "failed"
     outcome: Outcome | None = None
@@ -87,13 +85,6 @@ def _perform(session: Session, call: Call, *, silent: bool) -> Any:
         count = session.shell.execution_count
         value._on_screen = lambda: session.shell.execution_count == count
     return value
-
-
-def _speaks_to_nobody(session: Session, call: Call) -> None:
-    """`%chat Say hello`: a first word that is no endpoint's name belongs to what is said, as in a terminal."""
-    args = call.args
-    if args.name is not None and args.cell is None and args.name not in session.workspace.known("endpoints"):
-        args.prompt, args.name = [args.name, *args.prompt], None
 
 
 def _watched(call: Call, value: Any) -> bool:

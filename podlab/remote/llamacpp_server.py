@@ -33,7 +33,7 @@ def refuse(cause: str, reason: str) -> NoReturn:
 
 
 def wait_for_log(limit_s: float = 3.0) -> None:
-    """Wait until llama.cpp has written what it had to say: a thread of its own writes, and would die with us unheard."""
+    """Wait until llama.cpp has written what it had to say: its own thread writes, and would die unheard."""
     deadline = time.monotonic() + limit_s
     size, quiet = -1, 0
     while quiet < 3 and time.monotonic() < deadline:

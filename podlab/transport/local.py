@@ -91,7 +91,7 @@ class LocalProcess(Process):
                 continue
 
     def _wake_reader(self) -> None:
-        """Let a reader in another thread end: what is queued is dropped, and None stands for the end of both streams."""
+        """Let a reader in another thread end: what is queued is dropped, and None means that both streams ended."""
         while True:
             try:
                 return self._pieces.put_nowait(None)

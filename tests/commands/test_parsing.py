@@ -255,6 +255,7 @@ def test_a_cell_in_the_terminal() -> None:
     run, _ = find(["pod", "run"])
     assert example_of(run, magic=False) == "podlab pod run --on lab nvidia-smi"
     assert "%%pod run --lang python" in example_of(run, magic=True)
+    assert "[COMMAND ...]" in parser_of(run, magic=False).format_usage()
 
 
 @pytest.mark.parametrize(

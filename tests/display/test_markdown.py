@@ -55,7 +55,18 @@ def test_a_link_goes_out_alone() -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["javascript:x", "data:text/html,x", "//host/x", "/x", "x", "mailto:a@b", "http://", "http:x", "http://a b", "http://a\"b"],
+    [
+        "javascript:x",
+        "data:text/html,x",
+        "//host/x",
+        "/x",
+        "x",
+        "mailto:a@b",
+        "http://",
+        "http:x",
+        "http://a b",
+        'http://a"b',
+    ],
 )
 def test_other_addresses_are_no_links(address: str) -> None:
     assert not allowed_link(address)

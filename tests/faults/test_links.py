@@ -100,7 +100,9 @@ def test_kernel_and_keeper_killed_during_push(box: Sshd, tmp_path: Path) -> None
         first.kill()
         for pid in keepers():
             os.kill(pid, signal.SIGKILL)
-    assert target.read_bytes() == b"old" or hashlib.sha256(target.read_bytes()).digest() == hashlib.sha256(data).digest()
+    assert (
+        target.read_bytes() == b"old" or hashlib.sha256(target.read_bytes()).digest() == hashlib.sha256(data).digest()
+    )
     with Kernel() as second:
         second.run(f"moved = %pod push --on box {source} {target}")
         assert second.value("moved.to_dict()")["total_bytes"] == len(data)

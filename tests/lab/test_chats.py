@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from podlab import chat
-from podlab.chat import Answer, Conversation
+from podlab.chat import Answer, Conversation, Sampling
 from podlab.commands.drive import drive
 from podlab.errors import BadSecret, ChatError, HttpError, NotFound
 from podlab.lab import chats, endpoints, launch, pods
@@ -17,7 +17,7 @@ from podlab.lab.workspace import Workspace
 from tests.audiences import Silent
 
 pytest.importorskip("xllamacpp", reason="install the engine: pip install 'podlab[local]'")
-QUIET: dict[str, Any] = {"system": None, "new": False, "temperature": 0.0, "max_tokens": 40, "seed": 1}
+QUIET = Sampling(temperature=0.0, max_tokens=40, seed=1)
 
 
 @pytest.fixture
@@ -27,15 +27,15 @@ def tiny(workspace: Workspace) -> Iterator[str]:
     drive(endpoints.stop(workspace, "tiny"), Silent())
 
 
-def say(workspace: Workspace, text: str, **changed: Any) -> tuple[Answer, Conversation]:
-    return drive(chats.say(workspace, None, text, **{**QUIET, **changed}), Silent())
+def say(workspace: Workspace, text: str, sampling: Sampling = QUIET, **how: Any) -> tuple[Answer, Conversation]:
+    return drive(chats.say(workspace, None, text, sampling, **how), Silent())
 
 
 def test_second_turn_carries_the_first(workspace: Workspace, tiny: str) -> None:
     """Proven by the request that is sent and by the prompt tokens the server counted."""
     first, after_first = say(workspace, "Say hello.")
     second, after_second = say(workspace, "What did I just ask you?")
-    sent = chat.request(after_second, chat.Sampling())["messages"][:-1]
+    sent = chat.request(after_second, Sampling())["messages"][:-1]
     assert [turn["content"] for turn in sent] == ["Say hello.", first.message.content, "What did I just ask you?"]
     fresh, _ = say(workspace, "What did I just ask you?", new=True)
     assert first.usage and second.usage and fresh.usage
@@ -46,11 +46,11 @@ def test_second_turn_carries_the_first(workspace: Workspace, tiny: str) -> None:
 def test_what_an_answer_tells(workspace: Workspace, tiny: str) -> None:
     """Tokens, stop reason and times; --max-tokens and --seed reach the server; pieces make up the answer."""
     audience = Silent()
-    answer, _ = drive(chats.say(workspace, None, "Tell me a story.", **{**QUIET, "max_tokens": 5}), audience)
+    answer, _ = drive(chats.say(workspace, None, "Tell me a story.", Sampling(0.0, 5, 1)), audience)
     assert (answer.stop_reason, answer.usage and answer.usage.completion_tokens) == ("length", 5)
     assert "".join(chunk.text for chunk in audience.chunks) == answer.message.content
     assert answer.first_token_s is not None and 0 < answer.first_token_s <= answer.total_s
-    drawn = [say(workspace, "Tell me a story.", new=True, temperature=1.5, seed=seed)[0] for seed in (3, 3, 4)]
+    drawn = [say(workspace, "Tell me a story.", Sampling(1.5, 40, seed), new=True)[0] for seed in (3, 3, 4)]
     assert drawn[0].message == drawn[1].message != drawn[2].message
 
 
@@ -68,7 +68,7 @@ def test_saved_and_loaded(workspace: Workspace, tiny: str, tmp_path: Path) -> No
     path.write_text(conversation.dump())
     other = Workspace.open()
     assert chats.load(other, path, None) == conversation
-    _, longer = drive(chats.say(other, None, "What is podlab?", **QUIET), Silent())
+    _, longer = drive(chats.say(other, None, "What is podlab?", QUIET), Silent())
     assert longer.messages[:2] == conversation.messages
     other.close()
     with pytest.raises(ChatError):
@@ -93,20 +93,15 @@ def test_infer_any_server(workspace: Workspace, tiny: str) -> None:
     """One question to a server by its address; its key is found for one of ours, named for others."""
     url = workspace.reach("tiny").base_url
     endpoints.listing(workspace, [pods.find("local")])
-    answer, model = drive(
-        chats.infer(workspace, url, "Say hello.", model=None, key_name=None, temperature=0, max_tokens=20, seed=1),
-        Silent(),
-    )
+    answer, model = drive(chats.infer(workspace, url, "Say hello.", QUIET), Silent())
     assert model == "tiny" and answer.message.content
     with pytest.raises(BadSecret, match="NO_SUCH_KEY"):
-        drive(chats.infer(workspace, url, "x", model=None, key_name="NO_SUCH_KEY", temperature=0, max_tokens=1,
-                          seed=1), Silent())  # fmt: skip
+        drive(chats.infer(workspace, url, "x", QUIET, key_name="NO_SUCH_KEY"), Silent())
 
 
 def test_nobody_listens(workspace: Workspace) -> None:
     """A server that is not there is an error that says so; nothing running is one too."""
     with pytest.raises(HttpError, match="did not answer"):
-        drive(chats.infer(workspace, "http://127.0.0.1:9/v1", "x", model=None, key_name=None, temperature=0,
-                          max_tokens=1, seed=1), Silent())  # fmt: skip
+        drive(chats.infer(workspace, "http://127.0.0.1:9/v1", "x", QUIET), Silent())
     with pytest.raises(NotFound, match="No endpoint is running"):
         say(workspace, "Say hello.")

@@ -87,9 +87,7 @@ def test_unreachable_within_the_deadline(workspace: Workspace) -> None:
     """A machine that takes connections and says nothing does not hold up the list."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-        settings.config_path().write_text(
-            f'[pods.mute]\nid = "0123456789ab"\nhost = "127.0.0.1"\nport = {port}\n'
-        )
+        settings.config_path().write_text(f'[pods.mute]\nid = "0123456789ab"\nhost = "127.0.0.1"\nport = {port}\n')
         workspace.override("deadline_s", 1.0)
         began = time.monotonic()
         states = {status.pod.name: status.state for status in pods.check(workspace, pods.all_pods())}

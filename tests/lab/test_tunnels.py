@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import io
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 
@@ -47,7 +48,7 @@ def test_open_list_close(workspace: Workspace, box: Pod, page: int) -> None:
     assert tunnels.listing(workspace) == (row,)
     tunnels.close(workspace, box, page)
     assert tunnels.listing(workspace) == ()
-    with pytest.raises(OSError):
+    with pytest.raises(urllib.error.URLError):
         urllib.request.urlopen(url, timeout=10)
     with pytest.raises(NotFound):
         tunnels.close(workspace, box, page)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,11 @@ from podlab.errors import BadArgument
 from podlab.events import Work
 
 if TYPE_CHECKING:
-    from podlab.chat import Answer
+    from podlab.chat import Answer, Sampling
     from podlab.lab.workspace import Workspace
+
+INFER_TOKENS = 50
+"""What `infer` asks for at most unless --max-tokens says otherwise."""
 
 
 def _reply(answer: Answer, endpoint: str, model: str) -> Reply:
@@ -22,16 +26,24 @@ def _reply(answer: Answer, endpoint: str, model: str) -> Reply:
     )  # fmt: skip
 
 
+def _sampling(args: Namespace) -> Sampling:
+    from podlab.chat import Sampling
+
+    return Sampling(args.temperature, args.max_tokens, args.seed)
+
+
 def say(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     from podlab.lab import chats
 
-    prompt = args.cell if args.cell is not None else " ".join(args.prompt or ())
+    name, words = args.name, list(args.prompt or ())
+    if name is not None and args.cell is None and name not in workspace.known("endpoints"):
+        name, words = None, [name, *words]  # a first word that is no endpoint's name belongs to what is said
+    prompt = args.cell if args.cell is not None else " ".join(words)
     if not prompt.strip():
         raise BadArgument("There is nothing to say.", hint="Write the message in the cell below %%chat.")
     answer, conversation = yield from chats.say(
-        workspace, args.name, prompt, system=args.system, new=args.new, temperature=args.temperature,
-        max_tokens=args.max_tokens, seed=args.seed,
-    )  # fmt: skip
+        workspace, name, prompt, _sampling(args), system=args.system, new=args.new
+    )
     return Outcome(_reply(answer, conversation.endpoint, conversation.model))
 
 
@@ -81,8 +93,6 @@ def infer(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     if not args.prompt:
         raise BadArgument("There is no prompt.", hint='Write: podlab infer --url URL --prompt "Say hello."')
     url = args.url or f"http://{args.worker}/v1"
-    answer, model = yield from chats.infer(
-        workspace, url, args.prompt, model=args.model, key_name=args.key, temperature=args.temperature,
-        max_tokens=args.max_tokens or 50, seed=args.seed,
-    )  # fmt: skip
+    sampling = replace(_sampling(args), max_tokens=args.max_tokens or INFER_TOKENS)
+    answer, model = yield from chats.infer(workspace, url, args.prompt, sampling, model=args.model, key_name=args.key)
     return Outcome(_reply(answer, url, model))

@@ -87,10 +87,11 @@ def logs(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     since_s = None if args.since is None else parse_duration_s(args.since)
     if not args.follow:
         return Outcome(endpoints.log(workspace, pod, facts, lines=args.lines, since_s=since_s))
-    last = LogLines(())
-    for last, text in endpoints.follow_log(workspace, pod, facts, lines=args.lines, since_s=since_s):
+    end = LogLines(())
+    for position, text in endpoints.follow_log(workspace, pod, facts, lines=args.lines, since_s=since_s):
         yield Chunk(text)
-    return Outcome(last)
+        end = position
+    return Outcome(end)
 
 
 def stop(workspace: Workspace, args: Namespace) -> Work[Outcome]:
@@ -108,7 +109,7 @@ def stop(workspace: Workspace, args: Namespace) -> Work[Outcome]:
             yield from endpoints.stop(workspace, name, pod)
         endpoints.refuse_silent(statuses)
         text = f"Stopped {', '.join(name for name, _ in names)}." if names else "Nothing was running."
-        return Outcome(Done(text, {name: pod for name, pod in names}))
+        return Outcome(Done(text, dict(names)))
     if args.dry_run:
         pod_of, facts = endpoints.find(workspace, args.name, args.on)
         return Outcome(Plan((f"stop {facts.name} on {pod_of.name}, and see that none of its processes is left",)))
