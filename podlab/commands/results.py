@@ -110,9 +110,10 @@ class UrlDetail:
 
 @dataclass(frozen=True)
 class JobList:
-    """Jobs of the pods asked."""
+    """Jobs of the pods asked, and how each pod answered."""
 
     jobs: tuple[JobRow, ...]
+    pods: tuple[PodStatus, ...]
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,6 @@ from podlab.units import bytes_text, duration_text, rate_text
 _EMPTY: dict[type, tuple[str, type, str]] = {
     PodList: ("pods", PodStatus, "No pods yet."),
     ModelList: ("models", ModelRow, "No models match."),
-    JobList: ("jobs", JobRow, "No jobs."),
     TunnelList: ("tunnels", TunnelRow, "No open tunnels."),
     SettingList: ("settings", SettingRow, "No settings."),
     SecretList: ("secrets", SecretRow, "No secrets are kept."),
@@ -104,15 +103,22 @@ def _pod_detail(value: PodDetail, now: float) -> tuple[Block, ...]:
 
 
 def _endpoint_list(value: EndpointList, now: float) -> tuple[Block, ...]:
-    blocks: list[Block] = [table_of(value.endpoints, Endpoint, now=now, empty="No endpoints.")]
-    for status in value.pods:
-        # A pod that did not answer may be running anything: an empty table alone would claim that it runs nothing.
+    return (table_of(value.endpoints, Endpoint, now=now, empty="No endpoints."), *_silent(value.pods))
+
+
+def _job_list(value: JobList, now: float) -> tuple[Block, ...]:
+    return (table_of(value.jobs, JobRow, now=now, empty="No jobs."), *_silent(value.pods))
+
+
+def _silent(pods: tuple[PodStatus, ...]) -> tuple[Block, ...]:
+    """A pod that did not answer may be running anything: an empty table alone would claim that it runs nothing."""
+    lines = []
+    for status in pods:
         if status.state is not PodState.REACHABLE:
             why = f": {status.detail}" if status.detail else ""
-            blocks.append(
-                Line(Cell(f"pod {status.pod.name} is {status.state.value}{why}; what runs there is not known", "bad"))
-            )
-    return tuple(blocks)
+            said = f"pod {status.pod.name} is {status.state.value}{why}; what runs there is not known"
+            lines.append(Line(Cell(said, "bad")))
+    return tuple(lines)
 
 
 def _endpoint_detail(value: EndpointDetail, now: float) -> tuple[Block, ...]:
@@ -214,6 +220,7 @@ _DRAWN: dict[type, Callable[[Any, float], tuple[Block, ...]]] = {
     PodDetail: _pod_detail,
     EndpointList: _endpoint_list,
     EndpointDetail: _endpoint_detail,
+    JobList: _job_list,
     UrlDetail: _url,
     LogLines: _log,
     JobRow: _job,

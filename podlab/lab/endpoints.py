@@ -9,13 +9,13 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from podlab.engines import engine_named
-from podlab.errors import EngineNotReady, NotFound, PodlabError, Unreachable
+from podlab.errors import EngineNotReady, NotFound, PodlabError
 from podlab.events import Stage, Work
 from podlab.lab import pods, states
 from podlab.lab.facts import Facts, Piece, Tail
 from podlab.lab.fanout import ask_all
 from podlab.secrets import Secret
-from podlab.types import ALIVE, Endpoint, EndpointState, LogLines, Pod, PodState, PodStatus
+from podlab.types import ALIVE, Endpoint, EndpointState, LogLines, Pod, PodStatus
 
 if TYPE_CHECKING:
     from podlab.lab.workspace import Workspace
@@ -95,14 +95,10 @@ def find(workspace: Workspace, name: str | None, on: str | None = None) -> tuple
         likely = [pod for pod in asked if any(e.name == name for e in workspace.store.endpoints_of(pod.id))]
         if (hit := _search(workspace, likely, name)[0]) is not None:
             return hit
-    hit, silent = _search(workspace, asked, name)
+    hit, statuses = _search(workspace, asked, name)
     if hit is not None:
         return hit
-    if silent:
-        raise Unreachable(
-            f"{', '.join(silent)} did not answer, so whether {name or 'an endpoint'} runs there is unknown.",
-            hint="See: podlab pod list",
-        )
+    pods.refuse_silent(statuses)
     raise NotFound(
         f"There is no endpoint {name!r}." if name else "No endpoint is running.",
         hint="See: podlab model list --all" if name else "Start one: podlab model start tiny",
@@ -124,15 +120,6 @@ def stop(workspace: Workspace, name: str, on: str | None = None) -> Work[Endpoin
     endpoint = endpoint_of(workspace, pod, stopped.facts)
     listing(workspace, [pod])
     return endpoint
-
-
-def refuse_silent(statuses: Sequence[PodStatus]) -> None:
-    """Raise Unreachable when some pod did not answer: "nothing runs" must not be said of it."""
-    silent = [status.pod.name for status in statuses if status.state is not PodState.REACHABLE]
-    if silent:
-        raise Unreachable(
-            f"{', '.join(silent)} did not answer, so what runs there is unknown.", hint="Try again: podlab pod list"
-        )
 
 
 def log(workspace: Workspace, pod: Pod, facts: Facts, *, lines: int, since_s: float | None) -> LogLines:
@@ -190,17 +177,16 @@ def _tail(workspace: Workspace, pod: Pod, facts: Facts, lines: int, since_s: flo
     return side.tail(facts.id, lines=lines)
 
 
-def _search(workspace: Workspace, asked: Sequence[Pod], name: str | None) -> tuple[tuple[Pod, Facts] | None, list[str]]:
-    """The endpoint among what these pods tell now, and the pods that told nothing. A living one wins over an ended."""
+def _search(
+    workspace: Workspace, asked: Sequence[Pod], name: str | None
+) -> tuple[tuple[Pod, Facts] | None, list[PodStatus]]:
+    """The endpoint among what these pods tell now, and how each answered. A living one wins over an ended."""
     answers = ask_all(
         list(asked), lambda pod: _newest(workspace.side(pod).list()), deadline_s=workspace.value("deadline_s")
     )
     hits: list[tuple[Pod, Facts]] = []
-    silent: list[str] = []
     for pod, answer in zip(asked, answers, strict=True):
-        if isinstance(answer, PodlabError):
-            silent.append(pod.name)
-        else:
+        if not isinstance(answer, PodlabError):
             hits += [(pod, facts) for facts in answer if name in (None, facts.name, facts.id)]
     living = [hit for hit in hits if not hit[1].ended]
     if name is None:
@@ -208,7 +194,8 @@ def _search(workspace: Workspace, asked: Sequence[Pod], name: str | None) -> tup
     if len(living) > 1:
         where = ", ".join(f"{facts.name} on {pod.name}" for pod, facts in living)
         raise NotFound(f"Several endpoints are running: {where}.", hint="Say which one, with --on POD if need be.")
-    return next(iter([*living, *hits]), None), silent
+    statuses = [pods.status_of(workspace, pod, answer) for pod, answer in zip(asked, answers, strict=True)]
+    return next(iter([*living, *hits]), None), statuses
 
 
 def _newest(found: Sequence[Facts]) -> list[Facts]:

@@ -17,7 +17,7 @@ from podlab.lab.facts import Facts
 from podlab.lab.fanout import ask_all
 from podlab.lab.patience import abandon, repeated
 from podlab.lab.supervisor import PodSide, result_of
-from podlab.types import JobRow, Pod, Step
+from podlab.types import JobRow, Pod, PodStatus, Step
 
 if TYPE_CHECKING:
     from podlab.lab.workspace import Workspace
@@ -68,28 +68,24 @@ def follow(workspace: Workspace, pod: Pod, job_id: str, *, stop_on_interrupt: bo
     return row(pod, facts)
 
 
-def listing(workspace: Workspace, asked: Sequence[Pod]) -> tuple[list[JobRow], list[str]]:
-    """The jobs of these pods, newest first on each, and a sentence for each pod that did not answer."""
+def listing(workspace: Workspace, asked: Sequence[Pod]) -> tuple[list[JobRow], list[PodStatus]]:
+    """The jobs of these pods, newest first on each, and how each pod answered."""
     answers = ask_all(list(asked), lambda pod: workspace.side(pod).jobs(), deadline_s=workspace.value("deadline_s"))
     rows: list[JobRow] = []
-    problems: list[str] = []
     for pod, answer in zip(asked, answers, strict=True):
-        if isinstance(answer, PodlabError):
-            problems.append(f"{pod.name} did not answer: {answer.message}")
-        else:
+        if not isinstance(answer, PodlabError):
             rows += [row(pod, facts) for facts in answer]
-    return rows, problems
+    return rows, [pods.status_of(workspace, pod, answer) for pod, answer in zip(asked, answers, strict=True)]
 
 
 def find(workspace: Workspace, job_id: str, on: str | None) -> tuple[Pod, str]:
     """Which pod a job is on. Raises NotFound, or Unreachable when a pod that may have it does not answer."""
     asked = [pods.find(on)] if on else pods.all_pods()
-    rows, problems = listing(workspace, asked)
+    rows, statuses = listing(workspace, asked)
     for job in rows:
         if job.id == job_id:
             return pods.find(job.pod), job.id
-    if problems:
-        raise Unreachable(problems[0], hint="See: podlab pod list")
+    pods.refuse_silent(statuses)
     raise NotFound(f"There is no job {job_id!r}.", hint="See: podlab pod jobs")
 
 

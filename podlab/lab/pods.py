@@ -5,10 +5,20 @@ from __future__ import annotations
 import dataclasses
 import re
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from podlab import settings
-from podlab.errors import AlreadyExists, BadArgument, BadSettings, HostKeyUnknown, NotFound, PodlabError, Refused
+from podlab.errors import (
+    AlreadyExists,
+    BadArgument,
+    BadSettings,
+    HostKeyUnknown,
+    NotFound,
+    PodlabError,
+    Refused,
+    Unreachable,
+)
 from podlab.events import Ask, Stage, Work
 from podlab.lab.fanout import ask_all
 from podlab.ledger import Ledger
@@ -166,6 +176,15 @@ def status_of(workspace: Workspace, pod: Pod, answer: object) -> PodStatus:
     now = time.time()
     workspace.store.saw_pod(pod.id, now)
     return PodStatus(pod, PodState.REACHABLE, now, "", in_use)
+
+
+def refuse_silent(statuses: Sequence[PodStatus]) -> None:
+    """Raise Unreachable when some pod did not answer: "nothing runs" must not be said of it."""
+    silent = [status.pod.name for status in statuses if status.state is not PodState.REACHABLE]
+    if silent:
+        raise Unreachable(
+            f"{', '.join(silent)} did not answer, so what runs there is unknown.", hint="Try again: podlab pod list"
+        )
 
 
 def _write(pod: Pod, name: str) -> None:

@@ -107,7 +107,7 @@ def stop(workspace: Workspace, args: Namespace) -> Work[Outcome]:
             return Outcome(Plan(tuple(f"stop {name} on {pod}" for name, pod in names)))
         for name, pod in names:
             yield from endpoints.stop(workspace, name, pod)
-        endpoints.refuse_silent(statuses)
+        pods.refuse_silent(statuses)
         text = f"Stopped {', '.join(name for name, _ in names)}." if names else "Nothing was running."
         return Outcome(Done(text, dict(names)))
     if args.dry_run:

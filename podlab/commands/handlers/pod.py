@@ -109,10 +109,8 @@ def list_jobs(workspace: Workspace, args: Namespace) -> Work[Outcome]:
 
     yield from ()
     asked = [pods.meant(workspace, args.on)] if args.on else pods.all_pods()
-    rows, problems = jobs.listing(workspace, asked)
-    for problem in problems:
-        yield Notice(problem, "warning")
-    return Outcome(JobList(tuple(rows)))
+    rows, statuses = jobs.listing(workspace, asked)
+    return Outcome(JobList(tuple(rows), tuple(statuses)))
 
 
 def attach(workspace: Workspace, args: Namespace) -> Work[Outcome]:
