@@ -127,8 +127,10 @@ def _print(value: object) -> None:
 
 def _chat(workspace: Workspace, call: Call) -> int:
     """One answer when there is a prompt or a pipe, else a conversation until end of input."""
+    from podlab.lab import known
+
     args = call.args
-    if args.prompt or (args.name is not None and args.name not in workspace.known("endpoints")):
+    if args.prompt or (args.name is not None and args.name not in known.names(workspace, "endpoints")):
         return _finish(workspace, call)
     if sys.stdin.isatty():
         return _converse(workspace, call)

@@ -12,12 +12,11 @@ from podlab.chat import Answer, Conversation, Sampling, ask
 from podlab.errors import BadArgument, BadSecret, ChatError, HttpError, NotFound, StreamBroken
 from podlab.events import Chunk, Work
 from podlab.http import Http
-from podlab.lab import pods
+from podlab.lab import endpoints, pods
 from podlab.types import Message
 
 if TYPE_CHECKING:
-    from podlab.lab.endpoints import Reached
-    from podlab.lab.workspace import Workspace
+    from podlab.lab.workspace import Reached, Workspace
     from podlab.secrets import Secret
 
 T = TypeVar("T")
@@ -139,7 +138,9 @@ def _own_key(workspace: Workspace, url: str) -> Secret | None:
 
 def _reached(workspace: Workspace, name: str | None) -> Reached:
     """The way to the endpoint that is meant: the one named, else the one spoken to last, else the only one."""
-    return workspace.reach(name or workspace.last_chat)
+    wanted = name or workspace.last_chat
+    known = workspace.reached(wanted) if wanted else None
+    return known or endpoints.reach(workspace, wanted)
 
 
 def _ask_again_if_moved(
@@ -156,7 +157,7 @@ def _ask_again_if_moved(
         if heard or not gone:
             raise
         workspace.forget_reached(reached.endpoint.id)
-        found = workspace.reach(reached.endpoint.name)
+        found = endpoints.reach(workspace, reached.endpoint.name)
         return (yield from _ask(workspace.http(found), conversation, sampling, heard))
 
 

@@ -6,7 +6,6 @@ import codecs
 import dataclasses
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from podlab.engines import engine_named
 from podlab.errors import EngineNotReady, NotFound, PodlabError
@@ -14,11 +13,8 @@ from podlab.events import Stage, Work
 from podlab.lab import pods, states
 from podlab.lab.facts import Facts, Piece, Tail
 from podlab.lab.fanout import ask_all
-from podlab.secrets import Secret
+from podlab.lab.workspace import Reached, Workspace
 from podlab.types import ALIVE, Endpoint, EndpointState, LogLines, Pod, PodStatus
-
-if TYPE_CHECKING:
-    from podlab.lab.workspace import Workspace
 
 STOP_WORDS = {
     "intent": "Stopping {name}",
@@ -28,17 +24,6 @@ STOP_WORDS = {
     "proof": "Looking for processes of {name}",
     "start": "Starting {name}",
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Reached:
-    """How this process talks to an endpoint. `base_url` ends in /v1, without a slash behind."""
-
-    endpoint: Endpoint
-    base_url: str
-    key: Secret | None
-    model: str
-    """The name its server knows."""
 
 
 def endpoint_of(workspace: Workspace, pod: Pod, facts: Facts) -> Endpoint:
@@ -156,7 +141,10 @@ def reach(workspace: Workspace, name: str | None, on: str | None = None) -> Reac
             f"{endpoint.name} on {pod.name} is {endpoint.state}{why}{': ' if endpoint.detail else ''}{endpoint.detail}",
             hint=f"See: podlab model logs {endpoint.name}",
         )
-    return Reached(endpoint, endpoint.url, workspace.endpoint_key(pod, facts.id), facts.served_name or facts.name)
+    key = workspace.endpoint_key(pod, facts.id)
+    reached = Reached(endpoint, endpoint.url, key, facts.served_name or facts.name)
+    workspace.keep_reached(reached)
+    return reached
 
 
 def _diagnose(engine: str) -> states.Diagnose:

@@ -6,20 +6,31 @@ Nothing in it must outlast the process: kill -9 at any moment loses no more than
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from podlab import settings
 from podlab.errors import BadArgument
+from podlab.secrets import Secret
 from podlab.store import Store
-from podlab.types import Pod
+from podlab.types import Endpoint, Pod
 
 if TYPE_CHECKING:
     from podlab.chat import Conversation
     from podlab.http import Http
-    from podlab.lab.endpoints import Reached
     from podlab.lab.supervisor import PodSide
-    from podlab.secrets import Secret
     from podlab.transport.base import Forward, Transport
+
+
+@dataclass(frozen=True)
+class Reached:
+    """How this process talks to an endpoint. `base_url` ends in /v1, without a slash behind."""
+
+    endpoint: Endpoint
+    base_url: str
+    key: Secret | None
+    model: str
+    """The name its server knows."""
 
 
 class Workspace:
@@ -86,15 +97,13 @@ class Workspace:
             return PodSide(self.transport(pod), home=str(settings.home() / "pod"), python=sys.executable)
         return PodSide(self.transport(pod))
 
-    def reach(self, name: str | None) -> Reached:
-        """The way to an endpoint, kept for the next turn of a conversation; see endpoints.reach for what it raises."""
-        from podlab.lab import endpoints
+    def reached(self, name: str) -> Reached | None:
+        """The way to an endpoint as it was last found here, or None."""
+        return self._reached.get(name)
 
-        if name is None or name not in self._reached:
-            reached = endpoints.reach(self, name)
-            self._reached[reached.endpoint.name] = reached
-            name = reached.endpoint.name
-        return self._reached[name]
+    def keep_reached(self, reached: Reached) -> None:
+        """Keep the way to an endpoint for the next turn of a conversation."""
+        self._reached[reached.endpoint.name] = reached
 
     def forget_reached(self, endpoint_id: str) -> None:
         """Look an endpoint up again at its next use: it was stopped, or moved."""
@@ -115,7 +124,6 @@ class Workspace:
 
     def endpoint_key(self, pod: Pod, endpoint_id: str) -> Secret | None:
         """An endpoint's own key, read from its folder on the pod; None when it has none."""
-        from podlab.secrets import Secret
         from podlab.transport import files
 
         if pod.id not in self._homes:
@@ -160,12 +168,6 @@ class Workspace:
             transports, self._transports = list(self._transports.values()), {}
         for transport in transports:
             transport.close()
-
-    def known(self, values: str) -> list[str]:
-        """Names a completion may offer, from local files only."""
-        from podlab.lab import known
-
-        return known.names(self, values)
 
     def _new_transport(self, pod: Pod) -> Transport:
         if pod.provider == "local":

@@ -156,8 +156,10 @@ def _values(session: Session, values: Any, typed: str) -> Iterator[Candidate]:
     elif values == "files":
         yield from _files(typed)
     elif values is not None:
+        from podlab.lab import known
+
         try:
-            names = session.workspace.known(values)
+            names = known.names(session.workspace, values)
         except Exception:  # noqa: BLE001  # a damaged file is reported by the next verb, not at a keystroke
             names = []
         for name in names:

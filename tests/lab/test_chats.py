@@ -91,7 +91,7 @@ def test_moved_endpoint_is_found_again(workspace: Workspace, tiny: str) -> None:
 
 def test_infer_any_server(workspace: Workspace, tiny: str) -> None:
     """One question to a server by its address; its key is found for one of ours, named for others."""
-    url = workspace.reach("tiny").base_url
+    url = endpoints.reach(workspace, "tiny").base_url
     endpoints.listing(workspace, [pods.find("local")])
     answer, model = drive(chats.infer(workspace, url, "Say hello.", QUIET), Silent())
     assert model == "tiny" and answer.message.content

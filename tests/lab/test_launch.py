@@ -44,7 +44,7 @@ def test_start_list_stop(workspace: Workspace) -> None:
     """Ready means that it answers; stopped means that no process of it is left."""
     endpoint = start(workspace, Wish("tiny"))
     assert endpoint.state is EndpointState.READY and endpoint.url is not None
-    assert workspace.reach("tiny").model == "tiny"
+    assert endpoints.reach(workspace, "tiny").model == "tiny"
     stopped = drive(endpoints.stop(workspace, "tiny"), Silent())
     assert stopped.state is EndpointState.STOPPED
     assert processes.marked(f"PODLAB_ENDPOINT={endpoint.id}") == []

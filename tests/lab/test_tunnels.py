@@ -13,7 +13,7 @@ import pytest
 
 from podlab import secrets, settings
 from podlab.errors import BadArgument, BadSecret, NotFound
-from podlab.lab import hidden, pods, shells, tunnels
+from podlab.lab import hidden, known, pods, shells, tunnels
 from podlab.lab.workspace import Workspace
 from podlab.types import Pod
 from tests.machines import Sshd
@@ -92,10 +92,10 @@ def test_hidden_from_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_known_names(workspace: Workspace, box: Pod) -> None:
     """What completion offers comes from files of this computer."""
-    assert workspace.known("pods") == ["local", "box"]
-    assert "tiny" in workspace.known("models")
-    assert "chat.max_tokens" in workspace.known("settings")
+    assert known.names(workspace, "pods") == ["local", "box"]
+    assert "tiny" in known.names(workspace, "models")
+    assert "chat.max_tokens" in known.names(workspace, "settings")
     secrets.keep("HF_TOKEN", secrets.Secret("hf_0123456789"))
-    assert workspace.known("secrets") == ["HF_TOKEN"]
-    assert workspace.known("endpoints") == [] == workspace.known("nonsense")
+    assert known.names(workspace, "secrets") == ["HF_TOKEN"]
+    assert known.names(workspace, "endpoints") == [] == known.names(workspace, "nonsense")
     assert pods.find("box") == box

@@ -15,7 +15,6 @@ from traitlets.config import Config
 from podlab.catalog import catalog
 from podlab.commands import table
 from podlab.commands.verb import options_of
-from podlab.lab.workspace import Workspace
 from podlab.notebook import completion
 from podlab.notebook.session import Session
 from podlab.settings import config_path
@@ -47,7 +46,7 @@ def known(monkeypatch: pytest.MonkeyPatch) -> None:
     names = {
         "pods": ["local", "lab", "gpu 1"], "endpoints": ["tiny", "helper"], "models": ["tiny", "qwen"], "jobs": ["j-1"],
     }  # fmt: skip
-    monkeypatch.setattr(Workspace, "known", lambda self, values: names.get(values, []))
+    monkeypatch.setattr(known_names, "names", lambda workspace, values: names.get(values, []))
 
 
 def test_verbs_in_their_declared_order_and_nothing_else(shell: InteractiveShell) -> None:

@@ -33,10 +33,10 @@ def _sampling(args: Namespace) -> Sampling:
 
 
 def say(workspace: Workspace, args: Namespace) -> Work[Outcome]:
-    from podlab.lab import chats
+    from podlab.lab import chats, known
 
     name, words = args.name, list(args.prompt or ())
-    if name is not None and args.cell is None and name not in workspace.known("endpoints"):
+    if name is not None and args.cell is None and name not in known.names(workspace, "endpoints"):
         name, words = None, [name, *words]  # a first word that is no endpoint's name belongs to what is said
     prompt = args.cell if args.cell is not None else " ".join(words)
     if not prompt.strip():
