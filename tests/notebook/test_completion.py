@@ -15,6 +15,7 @@ from traitlets.config import Config
 from podlab.catalog import catalog
 from podlab.commands import table
 from podlab.commands.verb import options_of
+from podlab.lab import known as known_names
 from podlab.notebook import completion
 from podlab.notebook.session import Session
 from podlab.settings import config_path
