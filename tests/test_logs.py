@@ -22,7 +22,8 @@ def own_handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(secrets, "_known", set())
     logger = logging.getLogger("podlab")
     before = logger.handlers[:], logger.level, logger.propagate
-    logger.handlers = []
+    # pytest puts handlers of its own on a logger that does not propagate, as one that an earlier test used does not.
+    logger.handlers, logger.propagate = [], True
     yield
     for handler in logger.handlers:
         handler.close()
