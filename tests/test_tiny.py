@@ -142,3 +142,12 @@ def test_score_counts_what_is_right_and_keeps_what_is_not() -> None:
     passed, failures = tiny_quality.score(questions, lambda messages: "yes" if len(messages) == 3 else "maybe")
     assert passed == 1
     assert [(failure.question.turns, failure.answer) for failure in failures] == [(["c"], "maybe")]
+
+
+def test_score() -> None:
+    """The model that ships answers its held-out questions: 46 of 50 when it was trained, with room for another CPU."""
+    pytest.importorskip("xllamacpp", reason="install the engine: pip install 'podlab[local]'")
+    questions = tiny_quality.load_questions()
+    with tiny_quality.running(GGUF) as ask:
+        passed, failures = tiny_quality.score(questions, ask)
+    assert passed >= 42, failures
