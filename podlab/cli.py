@@ -51,6 +51,7 @@ def run(words: Sequence[str]) -> int:
     try:
         verb, rest = table.find(words)
         call = parse(verb, rest, magic=False)
+        as_json = bool(getattr(call.args, "json", False))
         if call.help is not None:
             print(call.help, end="")
             return 0
@@ -66,13 +67,24 @@ def _carry_out(call: Call) -> int:
 
     start_logging(verbose=call.args.verbose)
     workspace = Workspace.open()
-    show_tracebacks(bool(call.args.verbose or workspace.value("tracebacks")))
+    show_tracebacks(bool(call.args.verbose or _wants_tracebacks(workspace, call)))
     try:
         if call.verb.words == "chat":
             return _chat(workspace, call)
         return _finish(workspace, call)
     finally:
         workspace.close()
+
+
+def _wants_tracebacks(workspace: Workspace, call: Call) -> bool:
+    from podlab.errors import BadSettings
+
+    try:
+        return bool(workspace.value("tracebacks"))
+    except BadSettings:
+        if call.verb.group == "config":  # what mends the settings must not need them
+            return False
+        raise
 
 
 def _finish(workspace: Workspace, call: Call) -> int:
@@ -134,7 +146,7 @@ def _chat(workspace: Workspace, call: Call) -> int:
         return _finish(workspace, call)
     if sys.stdin.isatty():
         return _converse(workspace, call)
-    args.cell = sys.stdin.read()
+    args.cell = sys.stdin.buffer.read().decode(errors="replace")
     return _finish(workspace, call)
 
 

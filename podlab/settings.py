@@ -70,13 +70,15 @@ def _seconds(text: str) -> float:
     return value
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """A whole number from 1, from text. Raises ValueError saying so."""
     if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) >= 1):
         raise ValueError("a whole number from 1")
     return int(text)
 
 
-def _temperature(text: str) -> float:
+def temperature(text: str) -> float:
+    """A sampling temperature from 0 to 2, from text. Raises ValueError saying so."""
     value = _number(text)
     if not 0 <= value <= 2:
         raise ValueError("a number from 0 to 2")
@@ -86,8 +88,8 @@ def _temperature(text: str) -> float:
 SETTINGS: tuple[Setting, ...] = (
     Setting("pod", _name, "local", "the pod that commands without --on mean"),
     Setting("chat.system", _text, "", "the system prompt of new conversations"),
-    Setting("chat.temperature", _temperature, 0.7, "how freely a model chooses its words: 0 always the likeliest"),
-    Setting("chat.max_tokens", _count, 512, "the longest answer, in tokens"),
+    Setting("chat.temperature", temperature, 0.7, "how freely a model chooses its words: 0 always the likeliest"),
+    Setting("chat.max_tokens", count, 512, "the longest answer, in tokens"),
     Setting("keeper", _switch, True, "keep SSH connections and tunnels in a background process"),
     Setting("deadline_s", _seconds, 8.0, "how long a pod may take to answer before it is shown as unreachable"),
     Setting("start_deadline_s", _seconds, 600.0, "how long `model start` waits for ready after the model is there"),

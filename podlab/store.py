@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import sqlite3
 from collections.abc import Callable
 from dataclasses import asdict
@@ -15,20 +16,20 @@ from pathlib import Path
 from typing import TypeVar
 
 from podlab.durable import locked
-from podlab.errors import StateDamaged
 from podlab.settings import home
 from podlab.types import Endpoint, EndpointState
 
 SCHEMA = 1
 BUSY_S = 5.0
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 
 class Store:
     """Opens the file for each use: kernels and terminals come and go, and a connection must not cross a fork.
 
-    Each method raises StateDamaged when the file cannot be used at all: a folder that cannot be written, a full disk,
-    a process that does not let go of it.
+    A file that cannot be used at all (a folder that cannot be written, a full disk, a process that does not let go)
+    is logged and forgotten: stopping a model must not fail because of a cache.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -36,11 +37,11 @@ class Store:
 
     def saw_pod(self, pod_id: str, when: float) -> None:
         """Note that a pod answered at `when` (seconds since the epoch)."""
-        self._do(lambda db: db.execute("insert or replace into pods values (?, ?)", (pod_id, when)))
+        self._do(lambda db: db.execute("insert or replace into pods values (?, ?)", (pod_id, when)), None)
 
     def pod_seen(self, pod_id: str) -> float | None:
         """When the pod last answered, None if never."""
-        row = self._do(lambda db: db.execute("select last_seen from pods where id = ?", (pod_id,)).fetchone())
+        row = self._do(lambda db: db.execute("select last_seen from pods where id = ?", (pod_id,)).fetchone(), None)
         return row[0] if row and isinstance(row[0], float) else None
 
     def saw_endpoints(self, pod_id: str, endpoints: list[Endpoint], when: float) -> None:
@@ -51,7 +52,7 @@ class Store:
             db.execute("delete from endpoints where pod_id = ?", (pod_id,))
             db.executemany("insert or replace into endpoints values (?, ?, ?, ?, ?)", seen)
 
-        self._do(write)
+        self._do(write, None)
 
     def endpoints_of(self, pod_id: str) -> list[Endpoint]:
         """What was last seen of a pod's endpoints; `last_seen` is set."""
@@ -60,12 +61,12 @@ class Store:
             found = db.execute("select seen, value from endpoints where pod_id = ?", (pod_id,)).fetchall()
             return [_endpoint(value, seen) for seen, value in found]
 
-        return self._do(read)
+        return self._do(read, [])
 
     def endpoint_names(self) -> list[str]:
         """Names of remembered endpoints, sorted."""
         query = "select distinct name from endpoints order by name"
-        return self._do(lambda db: [str(name) for (name,) in db.execute(query)])
+        return self._do(lambda db: [str(name) for (name,) in db.execute(query)], [])
 
     def forget_pod(self, pod_id: str) -> None:
         """Drop what is remembered of a pod."""
@@ -74,10 +75,13 @@ class Store:
             db.execute("delete from pods where id = ?", (pod_id,))
             db.execute("delete from endpoints where pod_id = ?", (pod_id,))
 
-        self._do(write)
+        self._do(write, None)
 
-    def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """`work` in one transaction; once more on a new file when this one turns out to be damaged."""
+    def _do(self, work: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
+        """`work` in one transaction; once more on a new file when this one turns out to be damaged.
+
+        `otherwise` is the answer of a file that cannot be used.
+        """
         try:
             try:
                 return self._once(work)
@@ -87,9 +91,8 @@ class Store:
                 self._set_aside(work)
                 return self._once(work)
         except (sqlite3.Error, OSError) as error:
-            raise StateDamaged(
-                f"{self._path} cannot be used: {error}.", hint="See that its folder can be written and has room."
-            ) from error
+            _log.warning("%s cannot be used: %s", self._path, error)
+            return otherwise
 
     def _once(self, work: Callable[[sqlite3.Connection], T]) -> T:
         self._path.touch(mode=0o600)

@@ -52,9 +52,9 @@ class Terminal:
 
     def chunk(self, chunk: Chunk) -> None:
         self._clear()
-        if self._quiet:
-            return
-        if chunk.stream == "stderr":
+        if self._quiet and chunk.stream in ("answer", "reasoning"):
+            return  # it is in the document
+        if self._quiet or chunk.stream == "stderr":
             sys.stderr.write(chunk.text)
             sys.stderr.flush()
             return

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from podlab import store as store_module
-from podlab.errors import StateDamaged
 from podlab.settings import home
 from podlab.store import Store
 from podlab.types import Endpoint, EndpointState
@@ -173,12 +172,11 @@ def test_processes_that_find_it_damaged(path: Path, filled: Store) -> None:
 
 
 def test_one_that_is_held_is_not_set_aside(path: Path, filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that does not let go gives an error of ours in time, and the healthy file stays."""
+    """A process that does not let go costs the memory of one moment, and the healthy file stays."""
     monkeypatch.setattr(store_module, "BUSY_S", 0.05)
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("begin exclusive")
-    with pytest.raises(StateDamaged, match="locked"):
-        filled.saw_pod("p1", 200.0)
+    filled.saw_pod("p1", 200.0)
     holder.execute("rollback")
     holder.close()
     assert filled.pod_seen("p1") == 100.0
@@ -186,10 +184,11 @@ def test_one_that_is_held_is_not_set_aside(path: Path, filled: Store, monkeypatc
 
 
 def test_a_folder_in_its_place(path: Path) -> None:
-    """Where no file can be opened the error is ours."""
+    """Where no file can be opened nothing is remembered, and nothing fails."""
     path.mkdir()
-    with pytest.raises(StateDamaged, match=r"cache\.sqlite cannot be used"):
-        Store().saw_pod("p1", 1.0)
+    Store().saw_pod("p1", 1.0)
+    assert Store().pod_seen("p1") is None
+    assert Store().endpoints_of("p1") == [] == Store().endpoint_names()
 
 
 MOUNT = 'set -e; mount --bind "$1" "$1"; mount -o remount,ro,bind "$1"; shift; exec "$@"'
@@ -203,7 +202,7 @@ def can_mount() -> bool:
 @pytest.mark.skipif(not can_mount(), reason="this system lets no test mount anything (unshare -rm)")
 @pytest.mark.parametrize("exists", [True, False])
 def test_a_read_only_home(path: Path, exists: bool) -> None:
-    """On a file system that takes no writes every file of ours answers with an error of ours."""
+    """On a file system that takes no writes the cache is silent, and every other file answers with an error of ours."""
     if exists:
         Store().saw_pod("p1", 1.0)
     body = textwrap.dedent("""
@@ -221,8 +220,8 @@ def test_a_read_only_home(path: Path, exists: bool) -> None:
     """)
     command = ["unshare", "-rm", "sh", "-c", MOUNT, "sh", str(path.parent), sys.executable, "-c", body]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.stderr == ""
+    assert "Traceback" not in done.stderr
     *refused, value = done.stdout.splitlines()
-    assert len(refused) == 4
+    assert len(refused) == 3
     assert all("Read-only file system" in line or "readonly" in line for line in refused)
     assert value == "('local', 'default')"

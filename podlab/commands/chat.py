@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from podlab.commands.verb import Operand, Option, Verb
 
+
+def _temperature(text: str) -> float:
+    from podlab import settings  # at first use: --help must not pay for what reads config.toml
+
+    return settings.temperature(text)
+
+
+def _count(text: str) -> int:
+    from podlab import settings
+
+    return settings.count(text)
+
+
 SAMPLING = (
-    Option("--temperature", "how freely words are chosen; 0 takes the likeliest", kind=float, metavar="T"),
-    Option("--max-tokens", "the longest answer, in tokens", kind=int, metavar="N"),
+    Option("--temperature", "how freely words are chosen; 0 takes the likeliest", kind=_temperature, metavar="T"),
+    Option("--max-tokens", "the longest answer, in tokens", kind=_count, metavar="N"),
     Option("--seed", "the same seed and conversation give the same answer", kind=int, metavar="K"),
 )
 NAME = Operand("name", "the endpoint (default: the one spoken to last, or the only one)", "?", values="endpoints")

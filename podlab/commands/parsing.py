@@ -185,7 +185,8 @@ def _checked(option: Option, prog: str) -> Any:
                 raise ValueError("none of those")
         except ValueError as error:
             kinds: dict[Any, str] = {int: "a whole number", float: "a number"}
-            kind = " or ".join(option.values) if isinstance(option.values, tuple) else kinds.get(option.kind, "a value")
+            known = option.values if isinstance(option.values, tuple) else None
+            kind = " or ".join(known) if known else kinds.get(option.kind, str(error))
             raise BadArgument(
                 f"{option.name} takes {kind}, got {text!r}.",
                 hint=f"Write it as {option.name} {_shape(option)}. See {prog} --help",

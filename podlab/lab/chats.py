@@ -50,12 +50,13 @@ def say(
         max_tokens=_given(sampling.max_tokens, workspace.value("chat.max_tokens")),
     )
     workspace.last_chat = name
-    heard: list[str] = []
+    heard: list[Chunk] = []
     try:
         answer = yield from _ask_again_if_moved(workspace, reached, conversation, sampling, heard)
     except (StreamBroken, KeyboardInterrupt, GeneratorExit):
         if heard:
-            kept = conversation.answered(Message("assistant", "".join(heard)))
+            said = {stream: "".join(c.text for c in heard if c.stream == stream) for stream in ("answer", "reasoning")}
+            kept = conversation.answered(Message("assistant", said["answer"], said["reasoning"]))
             workspace.conversations[name] = kept
         raise
     conversation = conversation.answered(answer.message)
@@ -144,7 +145,7 @@ def _reached(workspace: Workspace, name: str | None) -> Reached:
 
 
 def _ask_again_if_moved(
-    workspace: Workspace, reached: Reached, conversation: Conversation, sampling: Sampling, heard: list[str]
+    workspace: Workspace, reached: Reached, conversation: Conversation, sampling: Sampling, heard: list[Chunk]
 ) -> Work[Answer]:
     """Ask; when nothing at all came back, look where the endpoint is now and ask there, once.
 
@@ -162,7 +163,7 @@ def _ask_again_if_moved(
 
 
 def _ask(
-    http: Http, conversation: Conversation, sampling: Sampling, heard: list[str]
+    http: Http, conversation: Conversation, sampling: Sampling, heard: list[Chunk]
 ) -> Generator[Chunk, None, Answer]:
     answering = ask(http, conversation, sampling)
     try:
@@ -171,8 +172,7 @@ def _ask(
                 chunk = next(answering)
             except StopIteration as end:
                 return end.value  # type: ignore[no-any-return]
-            if chunk.stream == "answer":
-                heard.append(chunk.text)
+            heard.append(chunk)
             yield chunk
     finally:
         answering.close()

@@ -13,6 +13,7 @@ from podlab.events import Stage, Work
 from podlab.lab import pods, states
 from podlab.lab.facts import Facts, Piece, Tail
 from podlab.lab.fanout import ask_all
+from podlab.lab.patience import persistent
 from podlab.lab.workspace import Reached, Workspace
 from podlab.types import ALIVE, Endpoint, EndpointState, LogLines, Pod, PodStatus
 
@@ -78,7 +79,8 @@ def find(workspace: Workspace, name: str | None, on: str | None = None) -> tuple
     asked = [pods.find(on)] if on else pods.all_pods()
     if name is not None and on is None:
         likely = [pod for pod in asked if any(e.name == name for e in workspace.store.endpoints_of(pod.id))]
-        if (hit := _search(workspace, likely, name)[0]) is not None:
+        hit, _ = _search(workspace, likely, name)
+        if hit is not None and not hit[1].ended:  # one that has ended may live on a pod that was not asked yet
             return hit
     hit, statuses = _search(workspace, asked, name)
     if hit is not None:
@@ -93,14 +95,14 @@ def find(workspace: Workspace, name: str | None, on: str | None = None) -> tuple
 def stop(workspace: Workspace, name: str, on: str | None = None) -> Work[Endpoint]:
     """End an endpoint and see that none of its processes is left. One that has ended is left as it is."""
     pod, facts = find(workspace, name, on)
-    stopping = workspace.side(pod).stop(facts.id)
+    stopping = persistent(lambda: workspace.side(pod).stop(facts.id))
     while True:
         try:
             stage = next(stopping)
         except StopIteration as end:
             stopped = end.value
             break
-        yield Stage("stop", STOP_WORDS[stage.stage].format(name=name))
+        yield Stage("stop", STOP_WORDS[stage.stage].format(name=facts.name or facts.id))
     workspace.forget_reached(facts.id)
     endpoint = endpoint_of(workspace, pod, stopped.facts)
     listing(workspace, [pod])

@@ -9,17 +9,15 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from podlab.errors import BadArgument, LinkLost, NotFound, TransferFailed
+from podlab.errors import BadArgument, LinkLost, NotFound, TransferFailed, Unreachable
 from podlab.events import Notice, Stage, Work
 from podlab.lab import pods
+from podlab.lab.patience import Patience
 from podlab.transport import files
 from podlab.types import Pod
 
 if TYPE_CHECKING:
     from podlab.lab.workspace import Workspace
-
-TRIES = 4
-"""How often a transfer is taken up again when the link breaks; it goes on from what has arrived."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Moved:
 
 def push(workspace: Workspace, pod: Pod, source: str, target: str | None) -> Work[Moved]:
     """Send a file or folder. A target that is a folder, or ends in a slash, gets it under its own name."""
-    here = Path(source).expanduser()
+    here = _here(source)
     if not here.exists():
         raise NotFound(f"There is no file or folder {source!r} here.", hint="Check the spelling.")
     yield from pods.reach(workspace, pod)
@@ -61,8 +59,10 @@ def pull(workspace: Workspace, pod: Pod, source: str, target: str | None) -> Wor
     what = files.kind(transport, source)
     if what is None:
         raise NotFound(f"There is no file or folder {source!r} on {pod.name}.", hint="Check the spelling.")
-    here = Path(target or ".").expanduser()
-    name = PurePosixPath(source).name or source.strip("/~") or "home"
+    here = _here(target or ".")
+    name = PurePosixPath(source).name
+    if name in ("", ".", "..", "~"):
+        name = "home" if source.rstrip("/") == "~" else pod.name  # no name of a file here: it could lead elsewhere
     if here.is_dir():
         here = here / name
     if what == "file":
@@ -73,7 +73,10 @@ def pull(workspace: Workspace, pod: Pod, source: str, target: str | None) -> Wor
         total = sum(file.size_bytes for file in listed)
     arrived = sent = 0
     for remote, path, shown in plan:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TransferFailed(f"There is no room for {shown} at {path}: {error.strerror}.") from error
         went = yield from _moving(
             partial(files.fetch_file, transport, remote, path), f"Fetching {shown}", arrived, total
         )
@@ -92,17 +95,24 @@ def _moving(begin: Callable[[], Iterator[int]], text: str, before: int, total: i
     """Run a transfer to its end, taking it up again when the link breaks; returns the bytes that went over the link."""
     first: int | None = None
     done = 0
-    for attempt in range(1, TRIES + 1):
+    patience = Patience()
+    while True:
         try:
             for done in begin():
                 first = done if first is None else min(first, done)
+                patience.heard()
                 yield Stage("transfer", text, before + done, total, "bytes")
             return done - (first or 0)
-        except LinkLost:
-            if attempt == TRIES:
-                raise
+        except (LinkLost, Unreachable) as error:
             yield Notice("The link broke; going on from what has arrived.", "warning")
-    raise TransferFailed(text)
+            patience.wait(error)
+
+
+def _here(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise NotFound(f"There is no user for {text!r} here.", hint="Write the whole path.") from error
 
 
 def _files_below(folder: Path) -> list[tuple[Path, str]]:

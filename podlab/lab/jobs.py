@@ -15,7 +15,7 @@ from podlab.events import Chunk, Notice, Stage, Work
 from podlab.lab import pods
 from podlab.lab.facts import Facts
 from podlab.lab.fanout import ask_all
-from podlab.lab.patience import abandon, repeated
+from podlab.lab.patience import abandon, persistent, repeated
 from podlab.lab.supervisor import PodSide, result_of
 from podlab.types import JobRow, Pod, PodStatus, Step
 
@@ -62,7 +62,7 @@ def follow(workspace: Workspace, pod: Pod, job_id: str, *, stop_on_interrupt: bo
     """
     side = workspace.side(pod)
     yield from _outputs(side, job_id, stop_on_interrupt=stop_on_interrupt)
-    (facts,) = side.status([job_id])
+    (facts,) = repeated(lambda: side.status([job_id]))
     if facts.exit is not None and facts.exit.error:
         yield Chunk(facts.exit.error + "\n", "stderr")
     return row(pod, facts)
@@ -92,7 +92,7 @@ def find(workspace: Workspace, job_id: str, on: str | None) -> tuple[Pod, str]:
 def cancel(workspace: Workspace, pod: Pod, job_id: str) -> Work[JobRow]:
     """End a job and every process it left."""
     yield Stage("stop", f"Ending {job_id}")
-    return row(pod, result_of(workspace.side(pod).stop(job_id, grace_s=5.0)).facts)
+    return row(pod, result_of(persistent(lambda: workspace.side(pod).stop(job_id, grace_s=5.0))).facts)
 
 
 def row(pod: Pod, facts: Facts) -> JobRow:

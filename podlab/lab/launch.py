@@ -17,11 +17,18 @@ from podlab.catalog.sources import HubSource, PodSource
 from podlab.engines import engine_named
 from podlab.engines.base import Backend, Cause, Engine, ServeSpec
 from podlab.engines.base import PodFacts as EngineFacts
-from podlab.errors import AlreadyExists, BadArgument, EngineCrashed, EngineNotReady, LinkLost
+from podlab.errors import (
+    AlreadyExists,
+    BadArgument,
+    EngineCrashed,
+    EngineNotReady,
+    LinkLost,
+    Unreachable,
+)
 from podlab.events import Notice, Stage, Work
 from podlab.lab import endpoints, files, pods
 from podlab.lab.facts import Facts, HealthCheck, PodFacts
-from podlab.lab.patience import LINK_TRIES, abandon, repeated
+from podlab.lab.patience import Patience, abandon, persistent, repeated
 from podlab.lab.supervisor import PodSide, result_of
 from podlab.types import Endpoint, EndpointState, Pod, Step
 
@@ -106,6 +113,11 @@ def start(workspace: Workspace, pod: Pod, wish: Wish, *, host_key: str | None = 
     except KeyboardInterrupt:
         yield from abandon(side, endpoint_id, name)
         raise
+    except AlreadyExists:  # somebody starts the same at this moment, or the port is not free
+        running = yield from _running(workspace, pod, name, entry.id)
+        if running is None:
+            raise
+        return running
     endpoints.listing(workspace, [pod])
     return endpoints.endpoint_of(workspace, pod, last)
 
@@ -117,7 +129,7 @@ def restart(workspace: Workspace, pod: Pod, facts: Facts) -> Work[Endpoint]:
     workspace.forget_reached(facts.id)
     token = secrets.find("HF_TOKEN")
     given = {"download": {"HF_TOKEN": token.reveal()}} if token else {}
-    restarting = side.restart(facts.id, facts.generation, secrets=given)
+    restarting = persistent(lambda: side.restart(facts.id, facts.generation, secrets=given))
     while True:
         try:
             stage = next(restarting)
@@ -138,7 +150,8 @@ def _name(wish: Wish, entry: catalog.ModelEntry) -> str:
 
 def _running(workspace: Workspace, pod: Pod, name: str, model: str) -> Work[Endpoint | None]:
     """The endpoint of that name if it is alive already. Raises AlreadyExists when it is another model or elsewhere."""
-    found, _ = endpoints.listing(workspace, [pod])
+    found, statuses = endpoints.listing(workspace, [pod])
+    pods.refuse_silent(statuses)
     elsewhere = [
         endpoint for other in pods.all_pods() if other.id != pod.id
         for endpoint in workspace.store.endpoints_of(other.id) if endpoint.pid is not None
@@ -172,10 +185,10 @@ def _machine(pod: Pod, facts: PodFacts) -> EngineFacts:
 def _spec(pod: Pod, facts: PodFacts, wish: Wish, name: str, entry: catalog.ModelEntry) -> ServeSpec:
     """What is to be served, with the place where the model's file is or will be on the pod."""
     source = catalog.resolve(entry)
-    models_dir = pod.models_path or "{home}/models"
+    models_dir = "{home}/models" if pod.models_path is None else _in_home(pod.models_path, facts.user_home)
     spec = ServeSpec(
-        served_name=name, context=wish.context or min(entry.context or CONTEXT, CONTEXT),
-        slots=wish.slots or (SMALL_SLOTS if (entry.parameters or SMALL) < SMALL else 1), gpu_layers=wish.gpu_layers,
+        served_name=name, context=min(entry.context or CONTEXT, CONTEXT) if wish.context is None else wish.context,
+        slots=_slots(entry) if wish.slots is None else wish.slots, gpu_layers=wish.gpu_layers,
         backend=cast("Backend | None", wish.backend), extra=wish.extra, models_dir=models_dir,
         hub_token=secrets.find("HF_TOKEN") is not None,
     )  # fmt: skip
@@ -184,6 +197,15 @@ def _spec(pod: Pod, facts: PodFacts, wish: Wish, name: str, entry: catalog.Model
     if isinstance(source, PodSource) or pod.provider == "local":
         return replace(spec, model_path=str(source.path))
     return replace(spec, model_path=f"{models_dir.replace('{home}', facts.home)}/{source.path.name}")
+
+
+def _slots(entry: catalog.ModelEntry) -> int:
+    return SMALL_SLOTS if (entry.parameters or SMALL) < SMALL else 1
+
+
+def _in_home(path: str, user_home: str) -> str:
+    """A path on a pod as a person wrote it, made absolute: engines know nothing of `~`."""
+    return path if path.startswith("/") else f"{user_home}/{path.removeprefix('~').lstrip('/')}"
 
 
 def _send_model(workspace: Workspace, pod: Pod, entry: catalog.ModelEntry, spec: ServeSpec) -> Work[None]:
@@ -218,6 +240,11 @@ def _until_ready(
                 f"{last.name} on {pod.name} is not ready after {workspace.value('start_deadline_s'):g} s.",
                 hint=f"It goes on loading. See: podlab model logs {last.name}, or podlab model stop {last.name}",
             )
+        if last.stop_at is not None:
+            raise EngineNotReady(
+                f"{last.name} on {pod.name} was stopped by somebody while it was starting.",
+                hint="See: podlab model list",
+            )
         status = _status(last)
         found = engine.diagnose(last.lines, status)
         if found.cause is Cause.PORT_TAKEN and not port_fixed and attempt < PORT_TRIES:
@@ -240,22 +267,20 @@ def _watch(
 ) -> Work[tuple[Facts, Literal["ready", "ended", "timeout"]]]:
     """Facts as they change, shown as stages; resumed when the link breaks. Preparing and downloading are not timed."""
     last: Facts | None = None
-    losses = 0
+    patience = Patience()
     while True:
         watching = side.watch(endpoint_id, workspace.value("start_deadline_s"))
         try:
             while True:
                 last = next(watching)
-                losses = 0
+                patience.heard()
                 yield _stage_of(last)
         except StopIteration as end:
             if last is not None and not (end.value == "timeout" and last.step in ("prepare", "download")):
                 return last, end.value
-        except LinkLost:
-            losses += 1
-            if losses >= LINK_TRIES:
-                raise
+        except (LinkLost, Unreachable) as error:
             yield Notice(f"The link to {side.transport.pod} broke; connecting again.", "warning")
+            patience.wait(error)
         finally:
             watching.close()
 

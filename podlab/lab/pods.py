@@ -180,10 +180,11 @@ def status_of(workspace: Workspace, pod: Pod, answer: object) -> PodStatus:
 
 def refuse_silent(statuses: Sequence[PodStatus]) -> None:
     """Raise Unreachable when some pod did not answer: "nothing runs" must not be said of it."""
-    silent = [status.pod.name for status in statuses if status.state is not PodState.REACHABLE]
+    silent = [status for status in statuses if status.state is not PodState.REACHABLE]
     if silent:
+        names = ", ".join(status.pod.name for status in silent)
         raise Unreachable(
-            f"{', '.join(silent)} did not answer, so what runs there is unknown.", hint="Try again: podlab pod list"
+            f"What runs on {names} is unknown: {silent[0].detail}", hint=f"See: podlab pod show {silent[0].pod.name}"
         )
 
 

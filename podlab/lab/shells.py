@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 
 from podlab import settings
-from podlab.errors import EngineUnavailable
+from podlab.errors import BadSettings, EngineUnavailable
 from podlab.types import Interactive, Pod
 
 
@@ -27,8 +27,9 @@ def shell_of(pod: Pod) -> Interactive:
             "There is no ssh program here.", hint="Install OpenSSH's client: apt-get install openssh-client"
         )
     address = pod.address
+    known_hosts = f'"{settings.home() / "known_hosts"}"'  # quoted for ssh: it reads words apart as several files
     argv = [
-        ssh, "-t", "-o", f"HostKeyAlias=podlab-{pod.id}", "-o", f"UserKnownHostsFile={settings.home() / 'known_hosts'}",
+        ssh, "-t", "-o", f"HostKeyAlias=podlab-{pod.id}", "-o", f"UserKnownHostsFile={known_hosts}",
         "-o", "StrictHostKeyChecking=yes", "-o", "ForwardAgent=no",
     ]  # fmt: skip
     argv += ["-p", str(address.port)] if address.port else []
@@ -41,7 +42,13 @@ def shell_of(pod: Pod) -> Interactive:
 
 def editor_of(path: Path) -> Interactive:
     """The user's editor on a file."""
-    words = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "")
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or ""
+    try:
+        words = shlex.split(editor)
+    except ValueError as error:
+        raise BadSettings(f"EDITOR is {editor!r}, which cannot be read: {error}.", hint="Set it anew.") from error
+    if words and shutil.which(words[0]) is None:
+        raise EngineUnavailable(f"There is no program {words[0]!r} here.", hint="Set EDITOR to one that is.")
     if not words:
         found = next((name for name in ("nano", "vim", "vi") if shutil.which(name)), None)
         if found is None:

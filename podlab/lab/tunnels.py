@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from podlab.errors import BadArgument, NotFound
+from podlab.errors import AlreadyExists, BadArgument, NotFound
 from podlab.lab import pods
 from podlab.types import Pod, TunnelRow
 
@@ -20,8 +20,17 @@ def port(text: str) -> int:
 
 
 def open_port(workspace: Workspace, pod: Pod, remote_port: int, local_port: int | None) -> TunnelRow:
-    """Lead a port of this computer to one of the pod; one that is open already is shown, not opened again."""
-    return TunnelRow(pod.name, workspace.local_port(pod, remote_port, wished=local_port or 0), remote_port)
+    """Lead a port of this computer to one of the pod; one that is open already is shown, not opened again.
+
+    Raises AlreadyExists when it is open at another port than the wished one.
+    """
+    row = TunnelRow(pod.name, workspace.local_port(pod, remote_port, wished=local_port or 0), remote_port)
+    if local_port and row.local_port != local_port:
+        raise AlreadyExists(
+            f"Port {remote_port} of {pod.name} is led to already, from {row.local_port}.",
+            hint=f"Use that, or close it first: podlab pod tunnel close {remote_port}",
+        )
+    return row
 
 
 def listing(workspace: Workspace) -> tuple[TunnelRow, ...]:

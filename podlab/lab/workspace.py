@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from podlab import settings
-from podlab.errors import BadArgument
+from podlab.errors import BadArgument, NotFound
 from podlab.secrets import Secret
 from podlab.store import Store
 from podlab.types import Endpoint, Pod
@@ -84,6 +84,11 @@ class Workspace:
         """Close the way to a pod that is renamed, removed or pinned anew."""
         with self._lock:
             transport = self._transports.pop(pod_id, None)
+            self._homes.pop(pod_id, None)
+            for key in [key for key in self._forwards if key[0] == pod_id]:
+                del self._forwards[key]
+        for reached in list(self._reached.values()):
+            self.forget_reached(reached.endpoint.id)  # cheap to find again, and not worth knowing which pod it was on
         if transport is not None:
             transport.close()
 
@@ -102,8 +107,12 @@ class Workspace:
         return self._reached.get(name)
 
     def keep_reached(self, reached: Reached) -> None:
-        """Keep the way to an endpoint for the next turn of a conversation."""
-        self._reached[reached.endpoint.name] = reached
+        """Keep the way to an endpoint for the next turn of a conversation; a client of an older way is closed."""
+        name = reached.endpoint.name
+        known = self._reached.get(name)
+        if known is not None and (known.base_url, known.key) != (reached.base_url, reached.key):
+            self.forget_reached(known.endpoint.id)
+        self._reached[name] = reached
 
     def forget_reached(self, endpoint_id: str) -> None:
         """Look an endpoint up again at its next use: it was stopped, or moved."""
@@ -129,7 +138,10 @@ class Workspace:
         if pod.id not in self._homes:
             self._homes[pod.id] = self.side(pod).hello().home
         path = f"{self._homes[pod.id]}/endpoints/{endpoint_id}/key"
-        text = files.read_file(self.transport(pod), path, limit_bytes=1024).decode().strip()
+        try:
+            text = files.read_file(self.transport(pod), path, limit_bytes=1024).decode(errors="replace").strip()
+        except NotFound:
+            return None
         return Secret(text) if text else None
 
     def local_port(self, pod: Pod, remote_port: int, *, wished: int = 0) -> int:

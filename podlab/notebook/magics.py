@@ -33,7 +33,9 @@ def run(session: Session, group: str, line: str, cell: str | None = None) -> Any
     """Carry out one magic of `group` ("" for `%podlab`, which takes every command). Returns its value, None if `;`."""
     try:
         line, silent = words.silenced(line)
-        split = words.split_prose if group == "chat" and cell is None else words.split
+        first = line.split(maxsplit=1)[:1]
+        is_prose = group == "chat" and cell is None and first not in ([verb.name] for verb in table.verbs_of("chat"))
+        split = words.split_prose if is_prose else words.split
         given = [words.expand(word, session.shell.user_ns) for word in split(line)]
         call = help_or_call([group, *given] if group else given, cell)
         if isinstance(call, HelpText):

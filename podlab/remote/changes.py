@@ -406,8 +406,13 @@ def stop_all(
 def restart_once(home: str, request: Json, emit: Callable[..., None], beat: Callable[[], None]) -> bool:
     """Start the next generation after the one that is named, unless somebody has; says whether somebody had."""
     replaced = int(request["generation"])
-    if the_folder(home, request["id"]).generation > replaced:
+    folder = the_folder(home, request["id"])
+    if folder.generation > replaced:
         return True
+    secrets = request.get("secrets") or {}
+    for step in folder.spec["steps"]:  # before anything is stopped
+        missing = set(step["secrets"]) - set(secrets.get(step["name"], ()))
+        need(not missing, f"step {step['name']} needs {', '.join(sorted(missing))} again")
     stop_all(home, request, emit, beat, restart=True)
     emit(stage="start", pids=[])
     with Lock(home, beat):
@@ -418,10 +423,6 @@ def restart_once(home: str, request: Json, emit: Callable[..., None], beat: Call
         for other in living:
             if other.spec["name"] == folder.spec["name"]:
                 raise Fault("name_taken", f"an {other.kind} named {folder.spec['name']} runs already")
-        secrets = request.get("secrets") or {}
-        for step in folder.spec["steps"]:
-            missing = set(step["secrets"]) - set(secrets.get(step["name"], ()))
-            need(not missing, f"step {step['name']} needs {', '.join(sorted(missing))} again")
         port = None
         if folder.kind == "endpoint":
             reserved, old, wished = reserved_ports(home, folder.id), folder.run["port"], folder.spec["port"]

@@ -15,9 +15,9 @@ from podlab.commands.results import (
     Plan,
     UrlDetail,
 )
-from podlab.errors import BadArgument
-from podlab.events import Chunk, Work
-from podlab.types import ALIVE, EndpointState, LogLines
+from podlab.errors import BadArgument, PodlabError
+from podlab.events import Chunk, Notice, Work
+from podlab.types import ALIVE, EndpointState, LogLines, PodState
 
 if TYPE_CHECKING:
     from podlab.catalog.catalog import ModelEntry
@@ -50,7 +50,7 @@ def start(workspace: Workspace, args: Namespace) -> Work[Outcome]:
 
     pod = pods.meant(workspace, args.on)
     wish = launch.Wish(
-        model=args.model, name=args.name, port=args.port or 0, context=args.context, slots=args.slots,
+        model=args.model, name=args.name, port=0 if args.port is None else args.port, context=args.context, slots=args.slots,
         gpu_layers=args.gpu_layers, backend=args.backend, extra=tuple(args.rest),
     )  # fmt: skip
     if args.dry_run:
@@ -85,6 +85,8 @@ def logs(workspace: Workspace, args: Namespace) -> Work[Outcome]:
 
     pod, facts = endpoints.find(workspace, args.name, args.on)
     since_s = None if args.since is None else parse_duration_s(args.since)
+    if args.lines < 1:
+        raise BadArgument(f"--lines {args.lines} shows nothing.", hint="Give a number from 1.")
     if not args.follow:
         return Outcome(endpoints.log(workspace, pod, facts, lines=args.lines, since_s=since_s))
     end = LogLines(())
@@ -102,14 +104,24 @@ def stop(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     if args.all:
         asked = [pods.meant(workspace, args.on)] if args.on else pods.all_pods()
         found, statuses = endpoints.listing(workspace, asked)
-        names = [(e.name, e.pod) for e in found if e.state in ALIVE or e.state is EndpointState.ORPHAN]
+        running = [e for e in found if e.state in ALIVE or e.state is EndpointState.ORPHAN]
         if args.dry_run:
-            return Outcome(Plan(tuple(f"stop {name} on {pod}" for name, pod in names)))
-        for name, pod in names:
-            yield from endpoints.stop(workspace, name, pod)
-        pods.refuse_silent(statuses)
-        text = f"Stopped {', '.join(name for name, _ in names)}." if names else "Nothing was running."
-        return Outcome(Done(text, dict(names)))
+            return Outcome(Plan(tuple(f"stop {e.name or e.id} on {e.pod}" for e in running)))
+        failures: list[PodlabError] = []
+        for endpoint in running:
+            try:
+                yield from endpoints.stop(workspace, endpoint.id, endpoint.pod)
+            except PodlabError as error:  # the others are stopped all the same
+                yield Notice(f"{endpoint.name or endpoint.id} on {endpoint.pod}: {error.message}", "warning")
+                failures.append(error)
+        if failures:
+            raise failures[0]
+        names = [e.name or e.id for e in running]
+        text = f"Stopped {', '.join(names)}." if names else "Nothing was running."
+        if any(status.state is not PodState.REACHABLE for status in statuses):
+            yield Notice(text if names else "Nothing was running where that is known.")
+            pods.refuse_silent(statuses)
+        return Outcome(Done(text, {e.id: e.pod for e in running}))
     if args.dry_run:
         pod_of, facts = endpoints.find(workspace, args.name, args.on)
         return Outcome(Plan((f"stop {facts.name} on {pod_of.name}, and see that none of its processes is left",)))

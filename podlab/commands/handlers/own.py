@@ -15,7 +15,7 @@ from podlab.commands.results import (
     SettingList,
     SettingRow,
 )
-from podlab.errors import BadArgument, Refused
+from podlab.errors import BadArgument, NotFound, Refused
 from podlab.events import Ask, Work
 from podlab.types import LogLines
 
@@ -91,6 +91,8 @@ def secret_remove(workspace: Workspace, args: Namespace) -> Work[Outcome]:
 
     if args.dry_run:
         return Outcome(Plan((f"remove the file of {args.name}",)))
+    if args.name not in secrets.names():
+        raise NotFound(f"No secret {args.name!r} is kept.", hint="See: podlab secret list")
     answer = yield Ask(f"Remove the secret {args.name}?", "delete")
     if not answer:
         raise Refused(f"{args.name} was not removed.", hint="Repeat with --yes")

@@ -16,7 +16,7 @@ from podlab.commands.results import (
     Transfer,
     TunnelList,
 )
-from podlab.errors import BadArgument, PodlabError
+from podlab.errors import BadArgument, LinkLost, Unreachable
 from podlab.events import Ask, Notice, Work
 from podlab.types import JobRow, PodState, PodStatus
 
@@ -73,9 +73,7 @@ def show(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     pod = pods.meant(workspace, args.pod or args.on)
     try:
         facts = yield from pods.reach(workspace, pod, host_key=args.host_key)
-    except PodlabError as error:
-        if args.host_key is not None:
-            raise
+    except (LinkLost, Unreachable) as error:
         return Outcome(_detail(pods.status_of(workspace, pod, error), None))
     return Outcome(_detail(pods.status_of(workspace, pod, facts), facts))
 
@@ -101,7 +99,12 @@ def run(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     if args.detach:
         return Outcome(job)
     finished = yield from jobs.follow(workspace, pod, job.id, stop_on_interrupt=True)
-    return Outcome(finished, finished.status or 0)
+    return Outcome(finished, _exit_code(finished))
+
+
+def _exit_code(job: JobRow) -> int:
+    """A command's own status; an end that nobody saw is not a success."""
+    return 1 if job.status is None else job.status
 
 
 def list_jobs(workspace: Workspace, args: Namespace) -> Work[Outcome]:
@@ -118,7 +121,7 @@ def attach(workspace: Workspace, args: Namespace) -> Work[Outcome]:
 
     pod, job_id = jobs.find(workspace, args.job, args.on)
     finished = yield from jobs.follow(workspace, pod, job_id, stop_on_interrupt=False)
-    return Outcome(finished, finished.status or 0)
+    return Outcome(finished, _exit_code(finished))
 
 
 def cancel(workspace: Workspace, args: Namespace) -> Work[Outcome]:
