@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -172,6 +173,53 @@ def test_config_in_a_terminal() -> None:
     assert done.returncode == 1
     assert "chat.temperature" in done.stderr and "hot" in done.stderr and "from 0 to 2" in done.stderr
     assert podlab("config", "path").stdout.strip().endswith("config.toml")
+
+
+def test_a_document_and_the_output(tmp_path: Path) -> None:
+    """With --json the document stands alone on stdout, and what the command said goes to stderr; an end that nobody
+    saw is no success."""
+    done = podlab("pod", "run", "--json", "sh", "-c", "echo said; echo --json")
+    assert json.loads(done.stdout)["state"] == "succeeded"
+    assert "said\n--json\n" in done.stderr
+    job = json.loads(podlab("pod", "run", "--detach", "--json", "sleep", "8765").stdout)["id"]
+    ours = processes.marked(job)
+    assert ours
+    for pid in processes.saying(job) + ours:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    assert podlab("pod", "attach", job, check=False).returncode != 0
+
+
+def test_settings_that_cannot_be_read_can_be_mended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broken config.toml stops every verb but the ones that mend it."""
+    Path(os.environ["PODLAB_HOME"], "config.toml").write_text("broken = [")
+    done = podlab("pod", "list", check=False)
+    assert done.returncode == 1 and "podlab config edit" in done.stderr
+    monkeypatch.setenv("EDITOR", "true")
+    assert json.loads(podlab("config", "edit", "--json").stdout)["argv"][0] == "true"
+    monkeypatch.setenv("EDITOR", "no-such-editor")
+    assert "no-such-editor" in podlab("config", "edit", check=False).stderr
+
+
+def test_numbers_are_checked() -> None:
+    """A number that means nothing is refused by name, wherever it is given."""
+    for line in ("chat x --temperature -3", "chat x --max-tokens 0", "model start tiny --slots 0",
+                 "model start tiny --context 0"):  # fmt: skip
+        words = line.split()
+        done = podlab(*words, check=False)
+        assert done.returncode == 2, (words, done.stderr)
+
+
+def test_two_starts_at_the_same_moment() -> None:
+    """Two people start the same model at once: both end with the one endpoint that runs."""
+    pytest.importorskip("xllamacpp", reason="install the engine: pip install 'podlab[local]'")
+    both = [
+        subprocess.Popen([*CLI, "model", "start", "tiny", "--json"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        for _ in range(2)
+    ]
+    ids = {json.loads(each.communicate(timeout=90)[0])["endpoint"]["id"] for each in both}
+    assert [each.returncode for each in both] == [0, 0] and len(ids) == 1
+    podlab("model", "stop", "--all")
 
 
 def test_a_conversation_in_a_terminal(tiny: str) -> None:

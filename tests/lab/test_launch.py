@@ -172,3 +172,11 @@ def test_log_since_and_follow(workspace: Workspace) -> None:
     heard += "".join(text for _, text in following)
     whole = endpoints.log(workspace, pod, facts, lines=100000, since_s=None)
     assert heard.splitlines() == list(whole.lines)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"), [("~/my models", "/home/me/my models"), ("models", "/home/me/models"), ("/data/m", "/data/m")]
+)
+def test_models_path_as_a_person_writes_it(written: str, meant: str) -> None:
+    """Engines know nothing of `~`: the path is made absolute once, for sending and for serving."""
+    assert launch._in_home(written, "/home/me") == meant

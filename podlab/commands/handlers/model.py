@@ -50,8 +50,8 @@ def start(workspace: Workspace, args: Namespace) -> Work[Outcome]:
 
     pod = pods.meant(workspace, args.on)
     wish = launch.Wish(
-        model=args.model, name=args.name, port=0 if args.port is None else args.port, context=args.context, slots=args.slots,
-        gpu_layers=args.gpu_layers, backend=args.backend, extra=tuple(args.rest),
+        model=args.model, name=args.name, port=0 if args.port is None else args.port, context=args.context,
+        slots=args.slots, gpu_layers=args.gpu_layers, backend=args.backend, extra=tuple(args.rest),
     )  # fmt: skip
     if args.dry_run:
         return Outcome(Plan(launch.plan(workspace, pod, wish)))
