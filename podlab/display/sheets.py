@@ -30,7 +30,7 @@ from podlab.commands.results import (
 from podlab.display.layout import Block, Cell, Facts, Line, Prose, Steps, Verbatim
 from podlab.display.tables import age_cell, bytes_cell, endpoint_state_cell, pod_state_cell, table_of, text_cell
 from podlab.types import Endpoint, Interactive, JobRow, LogLines, PodState, PodStatus, TunnelRow
-from podlab.units import bytes_text, duration_text, rate_text
+from podlab.units import age_text, bytes_text, duration_text, rate_text
 
 _EMPTY: dict[type, tuple[str, type, str]] = {
     PodList: ("pods", PodStatus, "No pods yet."),
@@ -103,20 +103,21 @@ def _pod_detail(value: PodDetail, now: float) -> tuple[Block, ...]:
 
 
 def _endpoint_list(value: EndpointList, now: float) -> tuple[Block, ...]:
-    return (table_of(value.endpoints, Endpoint, now=now, empty="No endpoints."), *_silent(value.pods))
+    return (table_of(value.endpoints, Endpoint, now=now, empty="No endpoints."), *_silent(value.pods, now))
 
 
 def _job_list(value: JobList, now: float) -> tuple[Block, ...]:
-    return (table_of(value.jobs, JobRow, now=now, empty="No jobs."), *_silent(value.pods))
+    return (table_of(value.jobs, JobRow, now=now, empty="No jobs."), *_silent(value.pods, now))
 
 
-def _silent(pods: tuple[PodStatus, ...]) -> tuple[Block, ...]:
+def _silent(pods: tuple[PodStatus, ...], now: float) -> tuple[Block, ...]:
     """A pod that did not answer may be running anything: an empty table alone would claim that it runs nothing."""
     lines = []
     for status in pods:
         if status.state is not PodState.REACHABLE:
             why = f": {status.detail}" if status.detail else ""
-            said = f"pod {status.pod.name} is {status.state.value}{why}; what runs there is not known"
+            seen = age_text(status.last_seen, now)
+            said = f"pod {status.pod.name} is {status.state.value}, last seen {seen}{why}; what runs there is not known"
             lines.append(Line(Cell(said, "bad")))
     return tuple(lines)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import dataclasses
 import time
 from collections.abc import Iterator, Sequence
@@ -104,6 +105,9 @@ def stop(workspace: Workspace, name: str, on: str | None = None) -> Work[Endpoin
             break
         yield Stage("stop", STOP_WORDS[stage.stage].format(name=facts.name or facts.id))
     workspace.forget_reached(facts.id)
+    if pod.provider != "local" and facts.port is not None:
+        with contextlib.suppress(PodlabError):  # it is stopped all the same; the keeper forgets unused forwards
+            workspace.close_forward(pod, facts.port)
     endpoint = endpoint_of(workspace, pod, stopped.facts)
     listing(workspace, [pod])
     return endpoint

@@ -126,7 +126,7 @@ def _outputs(side: PodSide, job_id: str, *, stop_on_interrupt: bool) -> Work[Non
         assert stream in ("stdout", "stderr")
         lost = Notice(f"The link broke; {job_id} runs on. Connecting again.", "warning")
         try:
-            for piece in side.follow_through(job_id, stream, on_lost=lambda _: put(lost)):  # type: ignore[arg-type]
+            for piece in side.follow_through(job_id, stream, on_lost=lambda _: put(lost), stopped=given_up):  # type: ignore[arg-type]
                 if given_up.is_set():
                     return
                 if text := decoder.decode(piece.data):

@@ -16,8 +16,9 @@ import base64
 import binascii
 import json
 import sys
+import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any, Literal, Self, TypeVar
@@ -201,17 +202,25 @@ class PodSide:
         raise talk.broken_off()
 
     def follow(
-        self, id: str, stream: LogStream = "log", generation: int = 1, offset: int = 0, *, until_exit: bool = True
+        self,
+        id: str,
+        stream: LogStream = "log",
+        generation: int = 1,
+        offset: int = 0,
+        *,
+        until_exit: bool = True,
+        stopped: threading.Event | None = None,
     ) -> Generator[Piece, None, ExitFacts]:
         """The bytes of a stream from a position on, as they come, without gap or repetition; goes on with the next
         generation after a restart. Returns how it ended.
 
         With `until_exit=False` it waits for a next generation after an end, and ends only when it is closed.
+        `stopped` ends it from another thread within some seconds, also while nothing comes.
         LinkLost in between: follow again from the last piece's generation and `next_offset`, as `follow_through` does.
         """
         body = {"id": id, "stream": stream, "generation": generation, "offset": offset, "until_exit": until_exit}
         with self._talk("follow", body) as talk:
-            for answer in talk:
+            for answer in talk.until(stopped):
                 if "end" in answer:
                     return exit_from(answer["end"])
                 piece = _piece_from(answer)
@@ -225,11 +234,14 @@ class PodSide:
                 generation, offset = piece.generation, piece.next_offset
                 if piece.data:
                     yield piece
+            if stopped is not None and stopped.is_set():
+                return ExitFacts(None, None, None)
         raise talk.broken_off()
 
     def follow_through(
         self, id: str, stream: LogStream = "log", generation: int = 1, offset: int = 0, *, until_exit: bool = True,
         patience_s: float = 120.0, on_lost: Callable[[PodlabError], None] | None = None,
+        stopped: threading.Event | None = None,
         sleep: Callable[[float], None] = time.sleep, clock: Callable[[], float] = time.monotonic,
     ) -> Generator[Piece, None, ExitFacts]:  # fmt: skip
         """As `follow`, but resumes by itself when the link is lost, for up to `patience_s` without a byte or word from
@@ -237,7 +249,7 @@ class PodSide:
         lost_since: float | None = None
         pause_s = 0.2
         while True:
-            pieces = self.follow(id, stream, generation, offset, until_exit=until_exit)
+            pieces = self.follow(id, stream, generation, offset, until_exit=until_exit, stopped=stopped)
             began = clock()
             try:
                 while True:
@@ -366,7 +378,11 @@ class Talk:
     def __exit__(self, *_: object) -> None:
         self._process.close()
 
-    def __iter__(self) -> Generator[dict[str, Any], None, None]:
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return self.until(None)
+
+    def until(self, stopped: threading.Event | None) -> Generator[dict[str, Any], None, None]:
+        """The answers until their end, or until the first sign of life (there is one every 3 s) after `stopped`."""
         begun = False
         for line in self._lines():
             answer = _answer_from(line)
@@ -380,6 +396,8 @@ class Talk:
                 raise SupervisorError(f"Pod {self._pod!r} speaks protocol {answer['v']!r:.40}, not {PROTOCOL}.")
             if "error" in answer:
                 raise _error_from(answer["error"], self._pod)
+            if stopped is not None and stopped.is_set():
+                return
             if "beat" not in answer:
                 yield answer
 

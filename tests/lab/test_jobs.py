@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from podlab.commands.drive import drive
@@ -94,3 +96,20 @@ def test_unknown(workspace: Workspace) -> None:
         jobs.find(workspace, "j-nope", None)
     with pytest.raises(BadArgument, match="cobol"):
         jobs.interpreter("cobol")
+
+
+def test_interrupted_watching_leaves_no_thread(workspace: Workspace) -> None:
+    """An interrupt of `pod attach` lets go of its threads within some seconds; the job goes on."""
+    local = pods.find("local")
+    job = drive(jobs.start(workspace, local, ("sh", "-c", "echo a; sleep 6543")), Silent())
+    before = threading.active_count()
+    watching = jobs.follow(workspace, local, job.id, stop_on_interrupt=False)
+    assert next(watching)
+    with pytest.raises(KeyboardInterrupt):
+        event = watching.throw(KeyboardInterrupt)
+        while event:
+            event = next(watching)
+    processes.wait_until(lambda: threading.active_count() <= before, timeout_s=15, why="its threads have ended")
+    (row,) = jobs.listing(workspace, [local])[0]
+    assert row.state == "running"
+    drive(jobs.cancel(workspace, local, job.id), Silent())
