@@ -68,6 +68,16 @@ def follow(workspace: Workspace, pod: Pod, job_id: str, *, stop_on_interrupt: bo
     return row(pod, facts)
 
 
+def run(workspace: Workspace, pod: Pod, argv: Sequence[str], script: str | None = None) -> Work[JobRow]:
+    """Start a command and follow it to its end. An interrupt at any moment ends it on the pod too."""
+    job = yield from start(workspace, pod, argv, script)
+    try:
+        return (yield from follow(workspace, pod, job.id, stop_on_interrupt=True))
+    except KeyboardInterrupt:
+        yield from abandon(workspace.side(pod), job.id, job.id)
+        raise
+
+
 def listing(workspace: Workspace, asked: Sequence[Pod]) -> tuple[list[JobRow], list[PodStatus]]:
     """The jobs of these pods, newest first on each, and how each pod answered."""
     answers = ask_all(list(asked), lambda pod: workspace.side(pod).jobs(), deadline_s=workspace.value("deadline_s"))
@@ -135,14 +145,12 @@ def _outputs(side: PodSide, job_id: str, *, stop_on_interrupt: bool) -> Work[Non
         except BaseException as error:  # noqa: BLE001  # it belongs to the thread that follows
             put(error)
 
-    for stream in STREAMS:
-        threading.Thread(target=listen, args=(stream,), daemon=True).start()
     try:
+        for stream in STREAMS:
+            threading.Thread(target=listen, args=(stream,), daemon=True).start()
         yield from _heard(heard, side, job_id)
     except KeyboardInterrupt:
-        if stop_on_interrupt:
-            yield from abandon(side, job_id, job_id)
-        else:
+        if not stop_on_interrupt:
             yield Notice(f"{job_id} goes on. Watch it again: podlab pod attach {job_id}")
         raise
     finally:

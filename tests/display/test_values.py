@@ -75,7 +75,10 @@ def test_pods_as_text() -> None:
 
 def test_a_pod_that_did_not_answer_is_named_beside_an_empty_table() -> None:
     shown = text(EndpointList((), (LOCAL, GPU1)), now=NOW)
-    assert shown == "No endpoints.\n\npod gpu1 is unreachable, last seen 1 h 6 min ago: no answer; what runs there is not known"
+    assert (
+        shown
+        == "No endpoints.\n\npod gpu1 is unreachable, last seen 1 h 6 min ago: no answer; what runs there is not known"
+    )
 
 
 def test_a_state_is_a_word_and_not_only_a_colour() -> None:

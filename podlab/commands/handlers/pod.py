@@ -95,10 +95,9 @@ def run(workspace: Workspace, args: Namespace) -> Work[Outcome]:
             raise BadArgument("--lang is for %%pod run, whose cell is the script.", hint="Leave --lang away.")
     if args.dry_run:
         return Outcome(Plan((f"run {' '.join(argv)} on {pod.name}",)))
-    job = yield from jobs.start(workspace, pod, argv, script)
     if args.detach:
-        return Outcome(job)
-    finished = yield from jobs.follow(workspace, pod, job.id, stop_on_interrupt=True)
+        return Outcome((yield from jobs.start(workspace, pod, argv, script)))
+    finished = yield from jobs.run(workspace, pod, argv, script)
     return Outcome(finished, _exit_code(finished))
 
 
