@@ -97,9 +97,7 @@ class Workspace:
         from podlab.lab.supervisor import PodSide
 
         if pod.provider == "local":
-            import sys
-
-            return PodSide(self.transport(pod), home=str(settings.home() / "pod"), python=sys.executable)
+            return PodSide.local(self.transport(pod), str(settings.home() / "pod"))
         return PodSide(self.transport(pod))
 
     def reached(self, name: str) -> Reached | None:
