@@ -165,3 +165,74 @@ class Interactive:
 
     argv: tuple[str, ...]
     how: str
+
+
+@dataclass(frozen=True)
+class GpuProcess:
+    """A process that holds memory of a GPU. `memory_bytes` is None where the driver does not say (in a container)."""
+
+    pid: int
+    memory_bytes: int | None = None
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class GpuSample:
+    """One reading of one GPU. None: the card or its driver does not give that figure."""
+
+    index: int
+    name: str = ""
+    uuid: str = ""
+    lost: bool = False
+    """The driver lost the card: every figure is None, and only a reboot of the machine helps."""
+    error: str = ""
+    """Why there are no figures, in one line; empty when there are."""
+    utilization_percent: float | None = None
+    memory_utilization_percent: float | None = None
+    memory_total_bytes: int | None = None
+    memory_used_bytes: int | None = None
+    memory_free_bytes: int | None = None
+    temperature_celsius: float | None = None
+    power_w: float | None = None
+    power_limit_w: float | None = None
+    energy_j: float | None = None
+    sm_clock_mhz: float | None = None
+    memory_clock_mhz: float | None = None
+    fan_percent: float | None = None
+    ecc_errors: int | None = None
+    throttle_reasons: tuple[str, ...] = ()
+    mig: bool = False
+    parent: int | None = None
+    """Of a MIG instance: the index of the card it is a slice of."""
+    processes: tuple[GpuProcess, ...] | None = None
+
+
+@dataclass(frozen=True)
+class HostSample:
+    """One reading of the machine itself."""
+
+    cpu_percent: float | None = None
+    load_1m: float | None = None
+    cpus: int | None = None
+    memory_total_bytes: int | None = None
+    memory_available_bytes: int | None = None
+    disk_total_bytes: int | None = None
+    disk_free_bytes: int | None = None
+    received_bytes_per_s: float | None = None
+    sent_bytes_per_s: float | None = None
+
+
+@dataclass(frozen=True)
+class PodSample:
+    """One tick of the probe. `at` is seconds since the epoch on the pod's clock; `source` says who gave the figures."""
+
+    pod: str
+    at: float
+    source: Literal["nvml", "nvidia-smi", "none"]
+    gpus: tuple[GpuSample, ...] = ()
+    host: HostSample = field(default_factory=HostSample)
+    driver: str | None = None
+    cuda: str | None = None
+    """The newest CUDA the driver can run, such as "12.8"."""
+    detail: str = ""
+    """Why there are no GPUs, or why NVML was not used; empty when it was."""

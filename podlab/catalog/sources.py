@@ -64,6 +64,30 @@ class HubSource:
         return PurePosixPath(self.file).stem
 
 
+@dataclass(frozen=True)
+class HubRepo:
+    """A whole repository on the Hugging Face Hub: weights in safetensors, configuration and tokenizer."""
+
+    repo: str
+    revision: str = "main"
+
+    @property
+    def stem(self) -> str:
+        return self.repo.rpartition("/")[2]
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """A folder with a model in safetensors: on this computer, or with `on_pod` on the pod already."""
+
+    path: str
+    on_pod: bool = False
+
+    @property
+    def stem(self) -> str:
+        return PurePosixPath(self.path).name
+
+
 Source = BuiltinSource | FileSource | PodSource | HubSource
 
 

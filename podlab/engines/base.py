@@ -20,16 +20,16 @@ Backend = Literal["cpu", "cuda", "metal"]
 class Cause(StrEnum):
     """Why an endpoint's process is gone. The value is what `Endpoint.cause` and `EngineCrashed.cause` hold."""
 
-    OUT_OF_MEMORY = "out_of_memory"
-    PORT_TAKEN = "port_taken"
-    MODEL_MISSING = "model_missing"
-    MODEL_UNREADABLE = "model_unreadable"
-    BAD_OPTION = "bad_option"
-    UNSUPPORTED_BACKEND = "unsupported_backend"
+    OUT_OF_MEMORY_WEIGHTS = "out_of_memory_weights"
+    PORT_IN_USE = "port_in_use"
+    MODEL_NOT_FOUND = "model_not_found"
+    CORRUPT_WEIGHTS = "corrupt_weights"
+    BAD_FLAG = "bad_flag"
+    DRIVER_OR_DEVICE = "driver_or_device"
     NO_ENVIRONMENT = "no_environment"
     """The engine's own environment could not be made or does not import."""
-    DOWNLOAD_FAILED = "download_failed"
-    GATED = "gated"
+    NO_NETWORK = "no_network"
+    GATED_OR_UNAUTHORIZED = "gated_or_unauthorized"
     """The hub wants a token, or a licence accepted on the model's page."""
     KILLED = "killed"
     """A signal ended it that we did not send; SIGKILL is often the kernel's out-of-memory killer."""
@@ -38,7 +38,7 @@ class Cause(StrEnum):
     """It ended with status 0 by itself: for a server that is a crash too."""
     REBOOTED = "rebooted"
     """The pod's boot id changed, so no process of then is alive. Found by the monitor's record, not by the log."""
-    UNKNOWN = "unknown"
+    OTHER = "other"
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,15 @@ class HubFile(Protocol):
     def sha256(self) -> str | None: ...
     @property
     def size_bytes(self) -> int | None: ...
+
+
+class HubRepository(Protocol):
+    """A whole repository of the Hub. `catalog.HubRepo` is one."""
+
+    @property
+    def repo(self) -> str: ...
+    @property
+    def revision(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -90,6 +99,17 @@ class ServeSpec:
     """A number, or the token for the port the monitor picks."""
     hub_token: bool = False
     """Whether a HF_TOKEN is there to be handed to the download step, and to no other."""
+    hub_repo: HubRepository | None = None
+    """A whole repository to be downloaded and served; then `model_path` and `hub` are None."""
+    gpus: tuple[int, ...] = ()
+    """The GPUs it may use, as the driver numbers them; CUDA_VISIBLE_DEVICES holds them, always."""
+    tensor_parallel: int = 1
+    data_parallel: int = 1
+    expert_parallel: bool = False
+    memory_ratio: float | None = None
+    """The share of each GPU's memory the engine may take, 0 to 1."""
+    env: tuple[tuple[str, str], ...] = ()
+    """Further variables of the engine's environment, such as a recipe asks for."""
 
 
 @dataclass(frozen=True)

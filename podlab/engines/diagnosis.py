@@ -21,15 +21,15 @@ SHOWN_LINES = 3
 _LESS_MEMORY = "Use a smaller context, fewer slots, a smaller quantisation, or a machine with more memory."
 _AGAIN = "Remove the file on the pod and start again: it is then fetched anew."
 HINTS: dict[Cause, str] = {
-    Cause.OUT_OF_MEMORY: _LESS_MEMORY,
-    Cause.PORT_TAKEN: "Start again: another port is picked. Or name a free one.",
-    Cause.MODEL_MISSING: "Check the model's name, repository and file.",
-    Cause.MODEL_UNREADABLE: _AGAIN,
-    Cause.BAD_OPTION: "Change or leave out that option.",
-    Cause.UNSUPPORTED_BACKEND: "Leave --backend out, say --backend cpu, or use a machine that has it.",
+    Cause.OUT_OF_MEMORY_WEIGHTS: _LESS_MEMORY,
+    Cause.PORT_IN_USE: "Start again: another port is picked. Or name a free one.",
+    Cause.MODEL_NOT_FOUND: "Check the model's name, repository and file.",
+    Cause.CORRUPT_WEIGHTS: _AGAIN,
+    Cause.BAD_FLAG: "Change or leave out that option.",
+    Cause.DRIVER_OR_DEVICE: "Leave --backend out, say --backend cpu, or use a machine that has it.",
     Cause.NO_ENVIRONMENT: "The whole log says more; starting again makes the environment anew.",
-    Cause.DOWNLOAD_FAILED: "Start again: it goes on where it stopped.",
-    Cause.GATED: "Accept the terms on the model's page, and give a token of that account as HF_TOKEN.",
+    Cause.NO_NETWORK: "Start again: it goes on where it stopped.",
+    Cause.GATED_OR_UNAUTHORIZED: "Accept the terms on the model's page, and give a token of that account as HF_TOKEN.",
     Cause.DISK_FULL: "Make room on the pod's disk, or choose another place for models.",
     Cause.KILLED: "Somebody, or a limit of the machine, ended it. Look who else works there.",
     Cause.EXITED: "A server should not end by itself; the log's last lines may say why.",
@@ -50,42 +50,42 @@ ROWS: tuple[Row, ...] = (
     # Our own programs on the pod: `podlab: <cause>: <reason>`.
     *(Row(rf"^podlab: {cause.value}: ", cause) for cause in HINTS),
     # llama.cpp
-    Row(r"couldn't bind HTTP server socket", Cause.PORT_TAKEN),
-    Row(r"failed to open GGUF file .*No such file", Cause.MODEL_MISSING),
-    Row(r"failed to open GGUF file .*Permission denied", Cause.MODEL_UNREADABLE, "Let the pod's user read the file."),
+    Row(r"couldn't bind HTTP server socket", Cause.PORT_IN_USE),
+    Row(r"failed to open GGUF file .*No such file", Cause.MODEL_NOT_FOUND),
+    Row(r"failed to open GGUF file .*Permission denied", Cause.CORRUPT_WEIGHTS, "Let the pod's user read the file."),
     Row(r"invalid magic characters|failed to read magic|bad GGUF version|gguf_init_from_reader: failed to read header",
-        Cause.MODEL_UNREADABLE, "It is no GGUF file. " + _AGAIN),
+        Cause.CORRUPT_WEIGHTS, "It is no GGUF file. " + _AGAIN),
     Row(r"not within the file bounds|corrupted or incomplete|failed to read key-value pairs|failed to read tensor",
-        Cause.MODEL_UNREADABLE, "The file is incomplete. " + _AGAIN),
+        Cause.CORRUPT_WEIGHTS, "The file is incomplete. " + _AGAIN),
     Row(r"unknown (model architecture|pre-tokenizer type)|unsupported model architecture|invalid ggml type",
-        Cause.MODEL_UNREADABLE, "The model is newer than this build of llama.cpp; take another one."),
+        Cause.CORRUPT_WEIGHTS, "The model is newer than this build of llama.cpp; take another one."),
     Row(r"insufficient memory \(attempted|failed to allocate (\S+ )?buffer|unable to allocate \S+ buffer",
-        Cause.OUT_OF_MEMORY),
+        Cause.OUT_OF_MEMORY_WEIGHTS),
     Row(r"cudaMalloc failed: out of memory|CUDA error: out of memory|ErrorOutOfDeviceMemory|std::bad_alloc",
-        Cause.OUT_OF_MEMORY),
-    Row(r"requires flash_attn|cache type \S+ with block size|V cache quantization requires", Cause.BAD_OPTION,
+        Cause.OUT_OF_MEMORY_WEIGHTS),
+    Row(r"requires flash_attn|cache type \S+ with block size|V cache quantization requires", Cause.BAD_FLAG,
         "Change --cache-type-k, --cache-type-v or --flash-attn."),
-    Row(r"chat template parsing error", Cause.BAD_OPTION, "It is no valid Jinja template; change --chat-template."),
-    Row(r"no kernel image is available|CUDA driver version is insufficient", Cause.UNSUPPORTED_BACKEND,
+    Row(r"chat template parsing error", Cause.BAD_FLAG, "It is no valid Jinja template; change --chat-template."),
+    Row(r"no kernel image is available|CUDA driver version is insufficient", Cause.DRIVER_OR_DEVICE,
         "The GPU or its driver is too old for this build. Say --backend cpu, or update the driver."),
     # vLLM and what it stands on
     Row(r"No available memory for the cache blocks|larger than the (maximum number of tokens|available KV cache)",
-        Cause.OUT_OF_MEMORY, "Use a smaller context, or raise --gpu-memory-utilization."),
-    Row(r"Free memory on device .* is less than desired GPU memory utilization", Cause.OUT_OF_MEMORY,
+        Cause.OUT_OF_MEMORY_WEIGHTS, "Use a smaller context, or raise --gpu-memory-utilization."),
+    Row(r"Free memory on device .* is less than desired GPU memory utilization", Cause.OUT_OF_MEMORY_WEIGHTS,
         "Another process holds memory of that GPU: stop it, take another GPU, or lower --gpu-memory-utilization."),
     Row(r"CUDA out of memory|torch\.(cuda\.)?OutOfMemoryError|Not enough memory to handle \d+ prefill tokens",
-        Cause.OUT_OF_MEMORY),
-    Row(r"[Aa]ddress already in use", Cause.PORT_TAKEN),
-    Row(r"unrecognized arguments: |error: argument -|error: the following arguments are required", Cause.BAD_OPTION),
-    Row(r"GatedRepoError|Cannot access gated repo|Access to model \S+ is restricted", Cause.GATED),
-    Row(r"RepositoryNotFoundError|is not a local folder and is not a valid model identifier", Cause.MODEL_MISSING),
-    Row(r"SafetensorError|Error while deserializing header", Cause.MODEL_UNREADABLE),
+        Cause.OUT_OF_MEMORY_WEIGHTS),
+    Row(r"[Aa]ddress already in use", Cause.PORT_IN_USE),
+    Row(r"unrecognized arguments: |error: argument -|error: the following arguments are required", Cause.BAD_FLAG),
+    Row(r"GatedRepoError|Cannot access gated repo|Access to model \S+ is restricted", Cause.GATED_OR_UNAUTHORIZED),
+    Row(r"RepositoryNotFoundError|is not a local folder and is not a valid model identifier", Cause.MODEL_NOT_FOUND),
+    Row(r"SafetensorError|Error while deserializing header", Cause.CORRUPT_WEIGHTS),
     Row(r"Torch not compiled with CUDA|Found no NVIDIA driver|libcuda\.so\.1: cannot open|Failed to infer device type",
-        Cause.UNSUPPORTED_BACKEND, "This machine has no GPU that the engine can use."),
+        Cause.DRIVER_OR_DEVICE, "This machine has no GPU that the engine can use."),
     # Anything that runs on Linux
     Row(r"No space left on device|Disk quota exceeded", Cause.DISK_FULL),
     Row(r"ModuleNotFoundError: |ImportError: |version `GLIBC\S+' not found", Cause.NO_ENVIRONMENT),
-    Row(r"^MemoryError|Cannot allocate memory", Cause.OUT_OF_MEMORY),
+    Row(r"^MemoryError|Cannot allocate memory", Cause.OUT_OF_MEMORY_WEIGHTS),
 )  # fmt: skip
 _COMPILED = tuple((re.compile(row.pattern), row) for row in ROWS)
 _READY = re.compile(r"^podlab: serving |server is listening on|Application startup complete")
@@ -96,7 +96,7 @@ _BY_STATUS: dict[int, tuple[Cause, str]] = {
     0: (Cause.EXITED, ""),
     126: (Cause.NO_ENVIRONMENT, ""),
     127: (Cause.NO_ENVIRONMENT, ""),
-    128 + signal.SIGILL: (Cause.UNSUPPORTED_BACKEND, "The build uses instructions this CPU has not."),
+    128 + signal.SIGILL: (Cause.DRIVER_OR_DEVICE, "The build uses instructions this CPU has not."),
     128 + signal.SIGKILL: (Cause.KILLED, "Most often the machine ran out of memory. " + _LESS_MEMORY),
     128 + signal.SIGTERM: (Cause.KILLED, ""),
     128 + signal.SIGINT: (Cause.KILLED, ""),
@@ -119,7 +119,7 @@ def diagnose(log_lines: Sequence[str], status: int | None) -> Diagnosis:
             same = [line for line in lines[:number] if (other := _row_of(line)) and other.cause is row.cause]
             shown = list(dict.fromkeys([*same, lines[number]]))[-SHOWN_LINES:]
             return Diagnosis(row.cause, _shown(shown), row.hint or HINTS[row.cause])
-    cause, hint = _BY_STATUS.get(status, (Cause.UNKNOWN, "")) if status is not None else (Cause.UNKNOWN, "")
+    cause, hint = _BY_STATUS.get(status, (Cause.OTHER, "")) if status is not None else (Cause.OTHER, "")
     return Diagnosis(cause, _shown(lines[-SHOWN_LINES:]), hint or HINTS.get(cause, ""))
 
 

@@ -7,7 +7,7 @@ known to be listened on by somebody else.
      # | record and process                         | more                         | state       | cause
     ---|--------------------------------------------|------------------------------|-------------|------------------
      1 | no readable record                         | processes carry its mark     | ORPHAN      |
-     2 | no readable record                         | no process                   | CRASHED     | unknown
+     2 | no readable record                         | no process                   | CRASHED     | other
      3 | not there, stop was asked                  |                              | STOPPED     |
      4 | not there, how it ended is on record       |                              | CRASHED     | by log and status
      5 | not there, no end on record                | the pod was booted since     | CRASHED     | rebooted
@@ -17,7 +17,7 @@ known to be listened on by somebody else.
      9 | there, in a prepare or download step       |                              | DOWNLOADING |
     10 | there, serving                             | answers as ready             | READY       |
     11 | there, serving, was ready before           | does not answer as ready     | UNHEALTHY   |
-    12 | there, serving, never ready                | its port is a stranger's     | LOADING     | port_taken
+    12 | there, serving, never ready                | its port is a stranger's     | LOADING     | port_in_use
     13 | there, serving, never ready                | anything else                | LOADING     |
 
 UNREACHABLE is not among them: it means that there are no facts. A stop under way shows in the detail of rows 7 to 13.
@@ -45,7 +45,7 @@ def classify(facts: Facts, diagnose: Diagnose) -> Judgement:
     if facts.orphan:  # 1
         return EndpointState.ORPHAN, None, f"{_processes(facts)} without a record: {facts.damaged or 'it is missing'}"
     if facts.damaged:  # 2
-        return EndpointState.CRASHED, Cause.UNKNOWN.value, facts.damaged
+        return EndpointState.CRASHED, Cause.OTHER.value, facts.damaged
     if not facts.alive:
         return _not_there(facts, diagnose)
     state, cause, detail = _there(facts)
@@ -80,7 +80,7 @@ def _there(facts: Facts) -> Judgement:
     if facts.ready_at is not None:  # 11
         return EndpointState.UNHEALTHY, None, why
     if facts.socket_ours is False:  # 12
-        return EndpointState.LOADING, Cause.PORT_TAKEN.value, why
+        return EndpointState.LOADING, Cause.PORT_IN_USE.value, why
     if health is not None and health.status == 200:  # 13, and what it says matters more than its log
         return EndpointState.LOADING, None, why
     return EndpointState.LOADING, None, facts.lines[-1] if facts.lines else why  # 13
@@ -106,8 +106,8 @@ def _why(facts: Facts, end: ExitFacts, diagnose: Diagnose) -> tuple[str, str]:
     found = diagnose(facts.lines, status)
     how = _how(end)
     cause = found.cause
-    if cause is Cause.UNKNOWN:  # the log does not tell: the status may
-        cause = Cause.KILLED if end.signal is not None else Cause.EXITED if end.status == 0 else Cause.UNKNOWN
+    if cause is Cause.OTHER:  # the log does not tell: the status may
+        cause = Cause.KILLED if end.signal is not None else Cause.EXITED if end.status == 0 else Cause.OTHER
     said = found.lines[-1] if found.lines else end.error or (facts.lines[-1] if facts.lines else "")
     return cause.value, f"{how}: {said}" if said else how
 

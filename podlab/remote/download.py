@@ -141,7 +141,7 @@ def ask(method: str, url: str, headers: dict[str, str]) -> Any:
     if token and host_of(url) == host_of(HUB):
         scheme, host, _ = host_of(HUB)
         if scheme != "https" and host not in ("127.0.0.1", "localhost", "::1"):
-            raise Failure("download_failed", "HF_ENDPOINT is not https, and the token is not sent in the clear")
+            raise Failure("no_network", "HF_ENDPOINT is not https, and the token is not sent in the clear")
         sent["Authorization"] = "Bearer " + token
     try:
         request = urllib.request.Request(url, headers=sent, method=method)  # noqa: S310 - http(s), see `run`
@@ -158,14 +158,14 @@ def explain(error: urllib.error.HTTPError, repo: str, what: str) -> Exception:
     code, said = error.code, error.headers.get("X-Error-Code", "")
     page = f"{HUB}/{repo}"
     if said in ("RepoNotFound", "RevisionNotFound", "EntryNotFound") or code == 404:
-        return Failure("model_missing", f"the hub has no {what} in {repo} (or the repository is private)")
+        return Failure("model_not_found", f"the hub has no {what} in {repo} (or the repository is private)")
     if code in (401, 403):
         need = "its terms accepted" if os.environ.get("HF_TOKEN") else "a token (HF_TOKEN)"
-        return Failure("gated", f"{repo} wants {need}: see {page}")
+        return Failure("gated_or_unauthorized", f"{repo} wants {need}: see {page}")
     if code == 429 or code >= 500:
         after = error.headers.get("Retry-After", "")
         return Transient(f"the hub answers {code}", min(60.0, float(after)) if after.isdigit() else None)
-    return Failure("download_failed", f"the hub answers {code} to {what}")
+    return Failure("no_network", f"the hub answers {code} to {what}")
 
 
 def head(repo: str, revision: str, name: str) -> Remote:
@@ -187,11 +187,11 @@ def head(repo: str, revision: str, name: str) -> Remote:
         if location is None:
             return described(url, seen, fields)
         if host_of(location)[0] not in ("https", host_of(url)[0]):
-            raise Failure("download_failed", f"the hub leads to {host_of(location)[1]}, which is not https")
+            raise Failure("no_network", f"the hub leads to {host_of(location)[1]}, which is not https")
         if host_of(location) != host_of(HUB):
             return described(location, seen, {})
         url = location
-    raise Failure("download_failed", "the hub redirects in a circle")
+    raise Failure("no_network", "the hub redirects in a circle")
 
 
 def described(url: str, seen: dict[str, str], last: Any) -> Remote:
@@ -266,7 +266,7 @@ def receive(answer: Any, part: str, have: int, remote: Remote, meter: Meter) -> 
             file.write(data)
             have += len(data)
             if remote.size is not None and have > remote.size:
-                raise Failure("download_failed", f"the server sends more than the {remote.size} bytes it named")
+                raise Failure("no_network", f"the server sends more than the {remote.size} bytes it named")
             meter.at(have)
     if remote.size is not None and have < remote.size:
         raise Transient(f"the connection was cut at byte {have} of {remote.size}")
@@ -314,7 +314,7 @@ def persist(step: Any, part: str) -> Any:
             failures = 1 if have > before else failures + 1
             before = max(before, have)
             if failures >= TRIES:
-                raise Failure("download_failed", str(error))
+                raise Failure("no_network", str(error))
             wait_s = error.wait_s
             if wait_s is None:
                 wait_s = min(20.0, BACKOFF_S * 2**failures) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, no secret
@@ -337,7 +337,7 @@ def bring(args: argparse.Namespace, name: str, target: str, remote: Remote, mete
         except Transient:
             again = expected(head(args.repo, args.revision, name), args)
             if (again.digest, again.size) != (remote.digest, remote.size):
-                raise Failure("download_failed", f"{name} changed on the hub while it was fetched; start once more")
+                raise Failure("no_network", f"{name} changed on the hub while it was fetched; start once more")
             remote.url = again.url  # the links that a hub signs expire
             raise
 
@@ -350,7 +350,7 @@ def bring(args: argparse.Namespace, name: str, target: str, remote: Remote, mete
         os.unlink(part)  # what a proxy or a disk spoiled once may be right the second time
         print(f"{name} is not what the hub says it is", flush=True)
     else:
-        raise Failure("download_failed", f"{name} arrived twice with another checksum than {remote.digest}")
+        raise Failure("no_network", f"{name} arrived twice with another checksum than {remote.digest}")
     with open(part, "rb") as file:
         os.fsync(file.fileno())
     os.replace(part, target)
@@ -362,10 +362,10 @@ def bring(args: argparse.Namespace, name: str, target: str, remote: Remote, mete
 def expected(remote: Remote, args: argparse.Namespace) -> Remote:
     """Hold the hub's description against what the caller knows."""
     if args.size is not None and remote.size not in (None, args.size):
-        raise Failure("download_failed", f"the hub's file has {remote.size} bytes, not {args.size} as it should")
+        raise Failure("no_network", f"the hub's file has {remote.size} bytes, not {args.size} as it should")
     if args.sha256:
         if remote.digest.startswith("sha256:") and remote.digest != "sha256:" + args.sha256:
-            raise Failure("download_failed", f"the hub's file is another one: {remote.digest[7:]}, not {args.sha256}")
+            raise Failure("no_network", f"the hub's file is another one: {remote.digest[7:]}, not {args.sha256}")
         remote.digest = "sha256:" + args.sha256
     return remote
 
@@ -394,9 +394,9 @@ def lock(path: str, meter: Meter) -> Any:
 def run(args: argparse.Namespace, meter: Meter) -> None:
     """Fetch what is missing."""
     if args.file.startswith("/") or ".." in args.file.split("/") or ".." in args.repo.split("/"):
-        raise Failure("bad_option", f"{args.repo}/{args.file} is no file of a repository")
+        raise Failure("bad_flag", f"{args.repo}/{args.file} is no file of a repository")
     if host_of(HUB)[0] not in ("http", "https"):
-        raise Failure("bad_option", f"HF_ENDPOINT is {HUB}, which is no web address")
+        raise Failure("bad_flag", f"HF_ENDPOINT is {HUB}, which is no web address")
     args.to = os.path.abspath(args.to)
     os.makedirs(os.path.dirname(args.to), exist_ok=True)
     held = lock(args.to + ".lock", meter)
@@ -406,7 +406,7 @@ def run(args: argparse.Namespace, meter: Meter) -> None:
         try:
             remote = persist(lambda name=name: expected(head(args.repo, args.revision, name), args), target + ".part")
         except Failure as failure:
-            if failure.cause != "download_failed" or not verified(target, None):
+            if failure.cause != "no_network" or not verified(target, None):
                 raise
             print(f"{failure}; using {target}, which was checked before", flush=True)
             continue
@@ -436,7 +436,7 @@ def main() -> None:
         sys.exit(f"podlab: {failure.cause}: {failure}")
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        sys.exit(f"podlab: {'disk_full' if full else 'download_failed'}: {error}")
+        sys.exit(f"podlab: {'disk_full' if full else 'no_network'}: {error}")
 
 
 if __name__ == "__main__":

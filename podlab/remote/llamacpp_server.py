@@ -91,7 +91,7 @@ def check_cpu() -> None:
     except OSError:
         return
     if "avx2" not in flags.split():
-        refuse("unsupported_backend", "this CPU has no AVX2, which the build of llama.cpp needs")
+        refuse("driver_or_device", "this CPU has no AVX2, which the build of llama.cpp needs")
 
 
 def usable_cpus() -> int:
@@ -114,9 +114,9 @@ def check_backend(xlc: Any, backend: str | None, gpu_layers: int) -> bool:
     names = ", ".join(str(device["name"]) for device in devices) or "none"
     gpus = [str(device["name"]).upper() for device in devices if "GPU" in device["type"].name.rpartition("_")[2]]
     if backend in BACKENDS and not any(name.startswith(BACKENDS[backend]) for name in gpus):
-        refuse("unsupported_backend", f"no {backend} device for this build of llama.cpp; its devices: {names}")
+        refuse("driver_or_device", f"no {backend} device for this build of llama.cpp; its devices: {names}")
     if gpu_layers > 0 and not gpus:
-        refuse("unsupported_backend", f"no GPU to put {gpu_layers} layers on; devices of this build: {names}")
+        refuse("driver_or_device", f"no GPU to put {gpu_layers} layers on; devices of this build: {names}")
     return bool(gpus) and backend != "cpu"
 
 
@@ -133,7 +133,7 @@ def apply(params: Any, assignment: str) -> None:
         # llama.cpp's enumerations come as IntEnum; their members' names are the wire's.
         setattr(target, name, type(now)[value] if hasattr(type(now), "__members__") else value)
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-        refuse("bad_option", f"--set {assignment!r} is not accepted: {type(error).__name__}: {error}")
+        refuse("bad_flag", f"--set {assignment!r} is not accepted: {type(error).__name__}: {error}")
 
 
 def parameters(xlc: Any, args: argparse.Namespace, key: str) -> Any:
@@ -169,7 +169,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     args = arguments()
     if not 0 < args.port < 65536:
-        refuse("bad_option", f"{args.port} is no port")
+        refuse("bad_flag", f"{args.port} is no port")
     key = read_key(args.key_file)
     check_cpu()
     try:
@@ -178,7 +178,7 @@ def main() -> None:
         refuse("no_environment", f"xllamacpp cannot be imported by {sys.executable}: {error}")
     params = parameters(xlc, args, key)
     if not os.path.isfile(args.model):
-        refuse("model_missing", f"there is no file {args.model}")
+        refuse("model_not_found", f"there is no file {args.model}")
     try:
         server = xlc.Server(params)
     except RuntimeError as error:

@@ -101,7 +101,7 @@ def test_port_lost_in_a_race(workspace: Workspace, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    ("content", "cause"), [(b"this is no model" * 100, "model_unreadable"), (b"GGUF" + b"\0" * 64, "model_unreadable")]
+    ("content", "cause"), [(b"this is no model" * 100, "corrupt_weights"), (b"GGUF" + b"\0" * 64, "corrupt_weights")]
 )
 def test_broken_model(workspace: Workspace, tmp_path: Path, content: bytes, cause: str) -> None:
     """A file that is no model crashes with that cause and the decisive line, and is listed as crashed."""
@@ -129,7 +129,7 @@ def test_backend_the_build_lacks(workspace: Workspace) -> None:
     """--backend cuda on a build for the CPU is refused with the reason."""
     with pytest.raises(EngineCrashed) as caught:
         start(workspace, Wish("tiny", backend="cuda"))
-    assert caught.value.cause == "unsupported_backend"
+    assert caught.value.cause == "driver_or_device"
 
 
 def test_too_slow_is_left_loading(workspace: Workspace) -> None:

@@ -22,7 +22,9 @@ REFUSED = HealthFacts(None, "Connection refused")
 
 
 def oom(lines: Sequence[str], status: int | None) -> Diagnosis:
-    return Diagnosis(Cause.OUT_OF_MEMORY, ("CUDA out of memory",)) if "boom" in lines else Diagnosis(Cause.UNKNOWN)
+    return (
+        Diagnosis(Cause.OUT_OF_MEMORY_WEIGHTS, ("CUDA out of memory",)) if "boom" in lines else Diagnosis(Cause.OTHER)
+    )
 
 
 ROWS = [
@@ -30,7 +32,7 @@ ROWS = [
      (S.ORPHAN, None, "2 processes (pid 7, 8) without a record: it is missing")),
     (1, replace(GONE, orphan=True, strays=(7,), damaged="torn"),
      (S.ORPHAN, None, "1 process (pid 7) without a record: torn")),
-    (2, replace(GONE, damaged="torn"), (S.CRASHED, "unknown", "torn")),
+    (2, replace(GONE, damaged="torn"), (S.CRASHED, "other", "torn")),
     (3, replace(GONE, stop_at=9.0, exit=ExitFacts(None, 15, 10.0)), (S.STOPPED, None, "")),
     (3, replace(GONE, stop_at=9.0, boot_changed=True), (S.STOPPED, None, "")),
     (3, replace(GONE, stop_at=9.0, strays=(9,)), (S.STOPPED, None, "1 process (pid 9) left of it")),
@@ -38,16 +40,17 @@ ROWS = [
     (4, replace(GONE, exit=ExitFacts(None, 9, 10.0, "serve")), (S.CRASHED, "killed", "ended by SIGKILL: 42 %")),
     (4, replace(GONE, exit=ExitFacts(None, 61, 10.0, "serve"), lines=()), (S.CRASHED, "killed", "ended by signal 61")),
     (4, replace(GONE, exit=ExitFacts(1, None, 10.0, "serve"), lines=("boom",)),
-     (S.CRASHED, "out_of_memory", "ended with status 1: CUDA out of memory")),
+     (S.CRASHED, "out_of_memory_weights", "ended with status 1: CUDA out of memory")),
     (4, replace(GONE, exit=ExitFacts(127, None, 10.0, "prepare", "no pip"), lines=()),
-     (S.CRASHED, "unknown", "prepare ended with status 127: no pip")),
+     (S.CRASHED, "other", "prepare ended with status 127: no pip")),
     (4, replace(GONE, exit=ExitFacts(1, None, 10.0, "serve"), boot_changed=True),
-     (S.CRASHED, "unknown", "ended with status 1: 42 %")),
+     (S.CRASHED, "other", "ended with status 1: 42 %")),
     (4, replace(GONE, exit=ExitFacts(1, None, 10.0, "serve"), monitor_alive=True, strays=(9,)),
-     (S.CRASHED, "unknown", "ended with status 1: 42 %; 1 process (pid 9) left of it")),
+     (S.CRASHED, "other", "ended with status 1: 42 %; 1 process (pid 9) left of it")),
     (5, replace(GONE, boot_changed=True), (S.CRASHED, "rebooted", "the pod was started anew while it ran")),
-    (6, GONE, (S.CRASHED, "unknown", "ended, nobody saw how: 42 %")),
-    (6, replace(GONE, lines=("boom",)), (S.CRASHED, "out_of_memory", "ended, nobody saw how: CUDA out of memory")),
+    (6, GONE, (S.CRASHED, "other", "ended, nobody saw how: 42 %")),
+    (6, replace(GONE, lines=("boom",)),
+     (S.CRASHED, "out_of_memory_weights", "ended, nobody saw how: CUDA out of memory")),
     (7, replace(GONE, monitor_alive=True, step="download"), (S.DOWNLOADING, None, "42 %")),
     (8, replace(GONE, monitor_alive=True, step=""), (S.LOADING, None, "starting")),
     (8, replace(GONE, monitor_alive=True, stop_at=99.0), (S.LOADING, None, "being stopped; starting")),
@@ -67,7 +70,7 @@ ROWS = [
      (S.UNHEALTHY, None, "it serves /v1/models answers 500 instead of tiny-1")),
     (11, replace(SERVING, ready_at=50.0, socket_ours=False, socket_owner="nc (pid 3)"),
      (S.UNHEALTHY, None, "port 20001 belongs to nc (pid 3)")),
-    (12, replace(SERVING, socket_ours=False), (S.LOADING, "port_taken", "port 20001 belongs to another process")),
+    (12, replace(SERVING, socket_ours=False), (S.LOADING, "port_in_use", "port 20001 belongs to another process")),
     (13, replace(SERVING, health=REFUSED), (S.LOADING, None, "42 %")),
     (13, replace(SERVING, health=REFUSED, lines=()), (S.LOADING, None, "Connection refused")),
     (13, replace(SERVING, health=None, lines=()), (S.LOADING, None, "its health was not asked")),

@@ -99,7 +99,7 @@ def test_the_token_goes_to_the_hub_and_to_no_other_host(here: Here, hub: Hub) ->
 
 def test_the_token_is_not_sent_in_the_clear(here: Here) -> None:
     cause, line = here.refuse(HF_ENDPOINT="http://hub.example")
-    assert cause is Cause.DOWNLOAD_FAILED
+    assert cause is Cause.NO_NETWORK
     assert "not https" in line
 
 
@@ -111,7 +111,7 @@ def test_the_hubs_own_redirects_are_followed(here: Here, hub: Hub) -> None:
 
 def test_a_circle_of_redirects_ends(here: Here, hub: Hub) -> None:
     hub.says("hub", "HEAD", 302, times=99, Location="/round")
-    assert here.refuse() == (Cause.DOWNLOAD_FAILED, "the hub redirects in a circle")
+    assert here.refuse() == (Cause.NO_NETWORK, "the hub redirects in a circle")
 
 
 def test_a_cut_download_goes_on_where_it_stopped(here: Here, hub: Hub) -> None:
@@ -169,7 +169,7 @@ def test_a_file_that_changes_on_the_hub_meanwhile_is_not_mixed(here: Here, hub: 
 
     hub.fail("store", "GET", change)
     cause, line = here.refuse()
-    assert cause is Cause.DOWNLOAD_FAILED
+    assert cause is Cause.NO_NETWORK
     assert "changed on the hub" in line
     here.fetch()
 
@@ -183,7 +183,7 @@ def test_a_wrong_checksum_is_tried_once_more(here: Here, hub: Hub) -> None:
 def test_a_checksum_that_stays_wrong_leaves_nothing(here: Here, hub: Hub) -> None:
     hub.fail("store", "GET", lambda request: request.send_data(data=bytes(SIZE)) is None, times=9)
     cause, line = here.refuse()
-    assert cause is Cause.DOWNLOAD_FAILED
+    assert cause is Cause.NO_NETWORK
     assert "another checksum" in line
     assert not here.part.exists()
     assert hub.count("store", "GET") == 2
@@ -191,13 +191,13 @@ def test_a_checksum_that_stays_wrong_leaves_nothing(here: Here, hub: Hub) -> Non
 
 def test_more_bytes_than_named_are_refused(here: Here, hub: Hub) -> None:
     hub.fail("store", "GET", lambda request: request.send_data(data=hub.data * 2) is None, times=9)
-    assert here.refuse() == (Cause.DOWNLOAD_FAILED, f"the server sends more than the {SIZE} bytes it named")
+    assert here.refuse() == (Cause.NO_NETWORK, f"the server sends more than the {SIZE} bytes it named")
 
 
 def test_fewer_bytes_than_named_are_refused(here: Here, hub: Hub) -> None:
     hub.fail("store", "GET", lambda request: request.send_data(data=hub.data[:1000]) is None, times=99)
     cause, line = here.refuse()
-    assert cause is Cause.DOWNLOAD_FAILED
+    assert cause is Cause.NO_NETWORK
     assert f"of {SIZE}" in line or "refuses" in line or "somewhere else" in line
 
 
@@ -218,7 +218,7 @@ def test_a_server_that_goes_on_elsewhere_is_not_believed(here: Here, hub: Hub) -
 @pytest.mark.parametrize("status,code", [(401, "GatedRepo"), (403, "GatedRepo"), (401, ""), (403, "")])
 def test_a_gated_model_names_the_page(here: Here, hub: Hub, status: int, code: str) -> None:
     hub.says("hub", "HEAD", status, times=9, X_Error_Code=code)
-    assert here.refuse() == (Cause.GATED, f"a/b wants its terms accepted: see {hub.hub_url}/a/b")
+    assert here.refuse() == (Cause.GATED_OR_UNAUTHORIZED, f"a/b wants its terms accepted: see {hub.hub_url}/a/b")
     assert here.refuse(HF_TOKEN=None)[1].startswith("a/b wants a token (HF_TOKEN)")
 
 
@@ -226,7 +226,7 @@ def test_a_gated_model_names_the_page(here: Here, hub: Hub, status: int, code: s
 def test_a_file_that_is_not_there_is_told_at_once(here: Here, hub: Hub, status: int, code: str) -> None:
     hub.says("hub", "HEAD", status, times=9, X_Error_Code=code)
     cause, line = here.refuse()
-    assert cause is Cause.MODEL_MISSING
+    assert cause is Cause.MODEL_NOT_FOUND
     assert "no m.gguf in a/b" in line
     assert len(hub.seen) == 1
 
@@ -241,7 +241,7 @@ def test_a_hub_in_trouble_is_asked_again(here: Here, hub: Hub) -> None:
 
 def test_a_hub_that_stays_in_trouble_is_given_up(here: Here, hub: Hub) -> None:
     hub.says("hub", "HEAD", 503, times=99)
-    assert here.refuse() == (Cause.DOWNLOAD_FAILED, "the hub answers 503")
+    assert here.refuse() == (Cause.NO_NETWORK, "the hub answers 503")
     assert len(hub.seen) == 6
 
 
@@ -251,7 +251,7 @@ def test_a_hub_out_of_reach_does_not_matter_once_the_file_was_checked(here: Here
     here.to.write_bytes(b"x" * SIZE)
     status, said = here.run(HF_ENDPOINT="http://127.0.0.1:9")
     assert status == 1, "a file that was touched since is not taken for checked"
-    assert diagnose(said, 1).cause is Cause.DOWNLOAD_FAILED
+    assert diagnose(said, 1).cause is Cause.NO_NETWORK
 
 
 def test_a_new_version_on_the_hub_replaces_the_file(here: Here, hub: Hub) -> None:
@@ -330,5 +330,5 @@ def test_all_parts_of_a_split_file_are_fetched(here: Here, hub: Hub) -> None:
 
 @pytest.mark.parametrize("file", ["../m.gguf", "/etc/m.gguf", "x/../../m.gguf"])
 def test_a_name_that_leaves_the_repository_is_refused(here: Here, hub: Hub, file: str) -> None:
-    assert here.refuse("--file", file)[0] is Cause.BAD_OPTION
+    assert here.refuse("--file", file)[0] is Cause.BAD_FLAG
     assert hub.seen == []

@@ -28,7 +28,7 @@ from tests.remote.bench import Bench, bench, running
 
 
 def state(facts: Facts) -> EndpointState:
-    return classify(facts, lambda lines, status: Diagnosis(Cause.UNKNOWN))[0]
+    return classify(facts, lambda lines, status: Diagnosis(Cause.OTHER))[0]
 
 
 def edit(path: Path, change: Callable[[dict[str, object]], object]) -> None:
@@ -218,7 +218,7 @@ def test_another_model_on_the_port_is_not_ready(pod: Bench) -> None:
     facts = pod.ready()
     pod.tell(facts, "/name/other")
     sick = pod.facts(facts.id)
-    assert classify(sick, lambda *_: Diagnosis(Cause.UNKNOWN)) == (
+    assert classify(sick, lambda *_: Diagnosis(Cause.OTHER)) == (
         EndpointState.UNHEALTHY, None, "it serves other instead of tiny-1",
     )  # fmt: skip
     pod.tell(facts, "/name/tiny-1")
@@ -296,7 +296,7 @@ def test_a_failed_step_ends_the_sequence_under_its_name(pod: Bench) -> None:
     ended = pod.until_ended(pod.serve(steps=(bad,)).facts.id)
     assert ended.exit is not None
     assert (ended.exit.step, ended.exit.status, ended.lines) == ("download", 22, ("no such model",))
-    detail = classify(ended, lambda *_: Diagnosis(Cause.UNKNOWN))[2]
+    detail = classify(ended, lambda *_: Diagnosis(Cause.OTHER))[2]
     assert detail == "download ended with status 22: no such model"
 
 
@@ -315,7 +315,7 @@ def test_progress_of_a_download_shows(pod: Bench, tmp_path: Path) -> None:
     facts = pod.serve(steps=(Step("download", ("sh", "-c", script)),)).facts
     for seen in pod.side.watch(facts.id, 20.0):
         if seen.progress is not None:
-            shown = classify(seen, lambda *_: Diagnosis(Cause.UNKNOWN))
+            shown = classify(seen, lambda *_: Diagnosis(Cause.OTHER))
             assert shown == (EndpointState.DOWNLOADING, None, "tiny.gguf: 1.5 MB of 3.0 MB")
             gate.touch()
     assert state(seen) is EndpointState.READY

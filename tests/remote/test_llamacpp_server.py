@@ -173,7 +173,7 @@ def test_a_second_server_on_the_same_port_fails_and_says_so(server: Server, tmp_
     (tmp_path / "second").mkdir()
     second = Server(tmp_path / "second", server.port).start()
     assert second.ended() == 1
-    assert diagnose(second.log(), 1).cause is Cause.PORT_TAKEN
+    assert diagnose(second.log(), 1).cause is Cause.PORT_IN_USE
     assert server.get("/health")[0] == 200
 
 
@@ -189,21 +189,21 @@ def spoiled(folder: Path, kind: str) -> Path:
 def test_a_spoiled_file_is_unreadable(server: Server, tmp_path: Path, kind: str) -> None:
     server.start(model=spoiled(tmp_path, kind))
     assert server.ended() == 1
-    assert diagnose(server.log(), 1).cause is Cause.MODEL_UNREADABLE
+    assert diagnose(server.log(), 1).cause is Cause.CORRUPT_WEIGHTS
 
 
 @pytest.mark.parametrize(
     "more,cause,words",
     [
-        (["--backend", "cuda"], Cause.UNSUPPORTED_BACKEND, "its devices: "),
-        (["--set", "n_ctxx=1"], Cause.BAD_OPTION, "n_ctxx"),
-        (["--set", "flash_attn_type=\"ON\""], Cause.BAD_OPTION, "ON"),
-        (["--set", "n_ctx=\"many\""], Cause.BAD_OPTION, "many"),
-        (["--set", 'chat_template="{% for %}"'], Cause.BAD_OPTION, "chat template parsing error"),
-        (["--model", "/nowhere/x.gguf"], Cause.MODEL_MISSING, "/nowhere/x.gguf"),
-        (["--port", "70000"], Cause.BAD_OPTION, "70000 is no port"),
-        (["--key-file", "/nowhere/key"], Cause.UNKNOWN, "key cannot be read"),
-        (["--key-file", "/dev/null"], Cause.UNKNOWN, "key is empty"),
+        (["--backend", "cuda"], Cause.DRIVER_OR_DEVICE, "its devices: "),
+        (["--set", "n_ctxx=1"], Cause.BAD_FLAG, "n_ctxx"),
+        (["--set", "flash_attn_type=\"ON\""], Cause.BAD_FLAG, "ON"),
+        (["--set", "n_ctx=\"many\""], Cause.BAD_FLAG, "many"),
+        (["--set", 'chat_template="{% for %}"'], Cause.BAD_FLAG, "chat template parsing error"),
+        (["--model", "/nowhere/x.gguf"], Cause.MODEL_NOT_FOUND, "/nowhere/x.gguf"),
+        (["--port", "70000"], Cause.BAD_FLAG, "70000 is no port"),
+        (["--key-file", "/nowhere/key"], Cause.OTHER, "key cannot be read"),
+        (["--key-file", "/dev/null"], Cause.OTHER, "key is empty"),
     ],
 )  # fmt: skip
 def test_a_refusal_is_one_line_with_the_reason(server: Server, more: list[str], cause: Cause, words: str) -> None:
@@ -220,7 +220,7 @@ def test_memory_that_does_not_suffice_is_named(server: Server) -> None:
     server.start("--set", "n_ctx=4000000", prepare=small)
     assert server.ended() == 1
     found = diagnose(server.log(), 1)
-    assert found.cause is Cause.OUT_OF_MEMORY
+    assert found.cause is Cause.OUT_OF_MEMORY_WEIGHTS
     assert re.search("allocate", found.lines[-1])
 
 
