@@ -19,6 +19,8 @@ from podlab.types import Message, Usage
 
 FORMAT = "podlab.conversation/1"
 BURST_S = 0.02
+SAY_WHERE = 'Write it in the cell below %%chat; in a terminal: podlab chat "Say hello."'
+SAVED_WHERE = "Give a file that %chat save wrote, or /save in the terminal's podlab chat."
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Answer:
     usage: Usage | None
     first_token_s: float | None
     total_s: float
+    model: str = ""
+    """What the server calls the model that answered; empty when it did not say."""
 
     @property
     def tokens_per_second(self) -> float | None:
@@ -65,7 +69,7 @@ class Conversation:
     def saying(self, prompt: str) -> Conversation:
         """The conversation with one more thing said by the user."""
         if not prompt.strip():
-            raise ChatError("There is nothing to say.", hint="Write the message below %%chat, or as an operand.")
+            raise ChatError("There is nothing to say.", hint=SAY_WHERE)
         return replace(self, messages=(*self.messages, Message("user", prompt)))
 
     def answered(self, message: Message) -> Conversation:
@@ -90,7 +94,7 @@ class Conversation:
                 messages.append(Message(message["role"], message["content"], str(message.get("reasoning") or "")))
             return cls(str(fields["endpoint"]), str(fields["model"]), tuple(messages))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ChatError(f"This is not a saved conversation: {error}", hint="See: %chat save FILE") from error
+            raise ChatError(f"This is not a saved conversation: {error}", hint=SAVED_WHERE) from error
 
 
 def request(conversation: Conversation, sampling: Sampling) -> dict[str, Any]:
@@ -123,14 +127,16 @@ def ask(http: Http, conversation: Conversation, sampling: Sampling) -> Generator
             raise
         if not heard.stop_reason:  # else all of it had arrived, and only the connection's end was untidy
             raise StreamBroken(
-                f"The answer broke off: {error.message}", partial=heard.text, hint="See: podlab model list"
-            ) from error
+                f"The answer broke off: {error.message}", partial=heard.text, sent=error.sent,
+                hint="See: podlab model list",
+            ) from error  # fmt: skip
     finally:
         events.close()
     if not heard.stop_reason:
         raise StreamBroken("The answer stopped before its end.", partial=heard.text, hint="See: podlab model list")
     message = Message("assistant", heard.text, heard.reasoning)
-    return Answer(message, heard.stop_reason, heard.usage, heard.first_token_s, time.monotonic() - began)
+    total_s = time.monotonic() - began
+    return Answer(message, heard.stop_reason, heard.usage, heard.first_token_s, total_s, heard.model)
 
 
 @dataclass
@@ -142,6 +148,7 @@ class _Heard:
     stop_reason: str = ""
     usage: Usage | None = None
     first_token_s: float | None = None
+    model: str = ""
 
 
 def _chunks(events: Iterator[str], heard: _Heard) -> Iterator[Chunk]:
@@ -167,6 +174,8 @@ def _chunks(events: Iterator[str], heard: _Heard) -> Iterator[Chunk]:
 
 def _pieces(document: dict[str, Any], heard: _Heard) -> list[Chunk]:
     """What one document adds. Raises AttributeError, TypeError or ValueError when it is no `chat.completion.chunk`."""
+    if isinstance(named := document.get("model"), str):
+        heard.model = _storable(named[:200])
     if usage := document.get("usage"):
         heard.usage = Usage(int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0))
     pieces = []

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import IO, TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from podlab.commands.parsing import Call
@@ -13,10 +15,14 @@ if TYPE_CHECKING:
     from podlab.lab.workspace import Workspace
 
 INTERRUPTED = 130
+NOBODY_READS = 141
+_CANNOT_BE_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def main() -> NoReturn:
-    """The console script. Exit codes: 0 done, 1 failed, 2 not understood, 130 interrupted; `pod run` gives its own."""
+    """The console script. Exit codes: 0 done, 1 failed, 2 not understood, 130 interrupted, 141 nobody reads the output
+    any more; `pod run` gives its own."""
+    _open_closed_streams()
     try:
         code = run(sys.argv[1:])
         sys.stdout.flush()
@@ -24,9 +30,33 @@ def main() -> NoReturn:
         sys.stderr.write("\n")
         code = INTERRUPTED
     except BrokenPipeError:  # `podlab ... | head` has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
+        code = _written_no_more(NOBODY_READS)
+    except OSError as error:
+        if error.errno not in _CANNOT_BE_WRITTEN or error.filename is not None:
+            raise
+        with contextlib.suppress(OSError):  # standard error may be what is full
+            sys.stderr.write(f"podlab: The output cannot be written: {error.strerror}.\n")
+        code = _written_no_more(1)
     sys.exit(code)
+
+
+def _open_closed_streams() -> None:
+    """A standard stream that was closed leads nowhere: the next file that is opened must not become standard output."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            os.dup2(nowhere, number)
+            if nowhere != number:
+                os.close(nowhere)
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115  # for good
+
+
+def _written_no_more(code: int) -> int:
+    """Let what is still buffered go nowhere, so that Python does not complain of it at its end. Gives back `code`."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(nowhere, stream.fileno())
+    return code
 
 
 def run(words: Sequence[str]) -> int:
@@ -36,20 +66,22 @@ def run(words: Sequence[str]) -> int:
 
         print(f"podlab {__version__}")
         return 0
+    if list(words[:1]) == ["--complete"]:
+        return _complete(words[1:])
     from podlab.commands import table
 
-    if not words or words[0] in ("-h", "--help", "help"):
-        print(table.main_help(), end="")
-        return 0 if words else 2
-    if words[0] in table.groups() and words[0] != "chat" and len(words) == 2 and words[1] in ("-h", "--help"):
-        print(table.group_help(words[0], magic=False), end="")
-        return 0
-    from podlab.commands.parsing import parse
-    from podlab.errors import PodlabError
+    asked = table.ordered(words)
+    if (said := table.help_for(asked or ["--help"], magic=False)) is not None:
+        print(said, end="")
+        return 0 if asked else 2
+    from podlab.commands.parsing import called, parse
+    from podlab.errors import BadArgument, PodlabError
 
     as_json = "--json" in words
     try:
-        verb, rest = table.find(words)
+        verb, rest = table.find(asked)
+        if verb.in_terminal:
+            raise BadArgument(f"{called(verb, magic=False)} has nothing to work on here.", hint=verb.in_terminal)
         call = parse(verb, rest, magic=False)
         as_json = bool(getattr(call.args, "json", False))
         if call.help is not None:
@@ -58,6 +90,19 @@ def run(words: Sequence[str]) -> int:
         return _carry_out(call)
     except PodlabError as error:
         return _complain(error, as_json=as_json)
+
+
+def _complete(words: Sequence[str]) -> int:
+    """What the script of `podlab completion` asks at a Tab."""
+    from podlab.commands.shell_completion import answer
+    from podlab.lab.workspace import Workspace
+
+    workspace = Workspace.open()
+    try:
+        print("".join(f"{candidate}\n" for candidate in answer(workspace, words)), end="")
+    finally:
+        workspace.close()
+    return 0
 
 
 def _carry_out(call: Call) -> int:
@@ -71,9 +116,23 @@ def _carry_out(call: Call) -> int:
     try:
         if call.verb.words == "chat":
             return _chat(workspace, call)
+        if call.verb.words == "pod run":
+            call.args.stdin = _piped()
         return _finish(workspace, call)
     finally:
         workspace.close()
+
+
+def _piped() -> IO[bytes] | None:
+    """Standard input where it is a file or a pipe; None for a terminal, /dev/null, or where there is none."""
+    import stat
+
+    try:
+        mode = os.fstat(0).st_mode
+    except OSError:
+        return None
+    kinds = (stat.S_ISREG, stat.S_ISFIFO, stat.S_ISSOCK)
+    return sys.stdin.buffer if sys.stdin is not None and any(is_kind(mode) for is_kind in kinds) else None
 
 
 def _wants_tracebacks(workspace: Workspace, call: Call) -> bool:
@@ -139,37 +198,18 @@ def _print(value: object) -> None:
 
 def _chat(workspace: Workspace, call: Call) -> int:
     """One answer when there is a prompt or a pipe, else a conversation until end of input."""
+    from podlab import dialogue
     from podlab.lab import known
 
     args = call.args
-    if args.prompt or (args.name is not None and args.name not in known.names(workspace, "endpoints")):
+    names = known.names(workspace, "endpoints")
+    dialogue.check(args.name, args.prompt, names)
+    if args.prompt or (args.name is not None and args.name not in names):
         return _finish(workspace, call)
     if sys.stdin.isatty():
-        return _converse(workspace, call)
+        return dialogue.hold(call, lambda call: _finish(workspace, call), lambda error: _complain(error, as_json=False))
     args.cell = sys.stdin.buffer.read().decode(errors="replace")
     return _finish(workspace, call)
-
-
-def _converse(workspace: Workspace, call: Call) -> int:
-    from podlab.errors import PodlabError
-
-    sys.stderr.write("An empty line or Ctrl-D ends the conversation; Ctrl-C stops an answer.\n")
-    while True:
-        try:
-            said = input("you: ")
-        except EOFError:
-            print()
-            return 0
-        if not said.strip():
-            return 0
-        call.args.cell = said
-        try:
-            _finish(workspace, call)
-        except KeyboardInterrupt:
-            sys.stderr.write("\n(stopped)\n")
-        except PodlabError as error:
-            _complain(error, as_json=False)
-        call.args.new, call.args.system = False, None
 
 
 def _complain(error: Exception, *, as_json: bool) -> int:

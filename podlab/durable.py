@@ -13,8 +13,8 @@ from podlab.errors import StateDamaged
 
 
 @contextlib.contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    """What the operating system refuses, as an error of ours that names the file."""
+def translated(path: Path) -> Iterator[None]:
+    """What the operating system refuses, as an error of ours (StateDamaged) that names the file."""
     try:
         yield
     except OSError as error:
@@ -29,7 +29,7 @@ def private_folder(path: Path) -> Path:
 
     Raises StateDamaged when it is not ours or cannot be made.
     """
-    with _translated(path):
+    with translated(path):
         for missing in (*reversed([above for above in path.parents if not above.exists()]), path):
             missing.mkdir(mode=0o700, exist_ok=True)
         info = path.stat()
@@ -45,7 +45,7 @@ def replace_file(path: Path, data: bytes, *, mode: int = 0o600) -> None:
 
     A symlink at `path` is replaced, not followed. Raises StateDamaged when it cannot be written.
     """
-    with _translated(path):
+    with translated(path):
         _replace(path, data, mode)
 
 
@@ -79,10 +79,10 @@ def locked(path: Path) -> Iterator[None]:
 
     The kernel releases it when the process ends, however it ends. Raises StateDamaged when it cannot be made.
     """
-    with _translated(path):
+    with translated(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        with _translated(path):
+        with translated(path):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:

@@ -24,6 +24,7 @@
     │   ├── EngineCrashed           it ended by itself
     │   └── EngineNotReady          it did not get ready in time
     ├── HttpError                   an HTTP answer that is not a success
+    ├── GatedRepo                   the hub gives a model only to accounts that accepted its terms
     └── ChatError                   a conversation
         └── StreamBroken            the answer stopped before its end; carries what had arrived
 
@@ -38,12 +39,19 @@ from collections.abc import Callable
 from typing import Any
 
 _tracebacks = False
+_redact: Callable[[str], str] = str
 
 
 def show_tracebacks(on: bool) -> None:
     """Choose between the short form of errors in a notebook (default) and full tracebacks."""
     global _tracebacks
     _tracebacks = on
+
+
+def redact_with(redact: Callable[[str], str]) -> None:
+    """Have `redact` take secrets out of all that errors show. Whoever reads secrets calls this before the first one."""
+    global _redact
+    _redact = redact
 
 
 def tracebacks_shown() -> bool:
@@ -70,9 +78,10 @@ class PodlabError(Exception):
 
     def _render_traceback_(self) -> list[str]:
         # IPython shows this instead of a traceback and still sends an `error` output, so headless runs fail.
-        if _tracebacks:
-            return traceback.format_exception(self)
-        first, *rest = (_one_line(line) for line in self.lines())
+        if _tracebacks:  # it quotes the messages of causes, too, which others wrote
+            shown = _redact("".join(traceback.format_exception(self)))
+            return [_one_line(line) for line in shown.split("\n")]
+        first, *rest = (_one_line(_redact(line)) for line in self.lines())
         return [f"{type(self).__name__}: {first}", *rest][:3]
 
     def __reduce__(self) -> tuple[Callable[..., PodlabError], tuple[Any, ...]]:
@@ -226,11 +235,22 @@ class EngineNotReady(EngineError):
 
 
 class HttpError(PodlabError):
-    """An HTTP answer that is not a success. `status` is its code (0: no answer), `body` the start of what it said."""
+    """An HTTP answer that is not a success. `status` is its code (0: no answer), `body` the start of what it said.
 
-    def __init__(self, message: str, *, status: int = 0, body: str = "", hint: str = "") -> None:
+    `sent` is False where no connection could be made: nobody has begun to work on the request.
+    """
+
+    def __init__(self, message: str, *, status: int = 0, body: str = "", sent: bool = True, hint: str = "") -> None:
         super().__init__(message, hint=hint)
-        self.status, self.body = status, body
+        self.status, self.body, self.sent = status, body, sent
+
+
+class GatedRepo(PodlabError):
+    """The hub gives a model only to accounts that accepted its terms, which stand on its `page`."""
+
+    def __init__(self, message: str, *, page: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.page = page
 
 
 class ChatError(PodlabError):
@@ -238,8 +258,8 @@ class ChatError(PodlabError):
 
 
 class StreamBroken(ChatError):
-    """The answer stopped before its end. `partial` is what had arrived."""
+    """The answer stopped before its end. `partial` is what had arrived; `sent` is as in HttpError."""
 
-    def __init__(self, message: str, *, partial: str = "", hint: str = "") -> None:
+    def __init__(self, message: str, *, partial: str = "", sent: bool = True, hint: str = "") -> None:
         super().__init__(message, hint=hint)
-        self.partial = partial
+        self.partial, self.sent = partial, sent

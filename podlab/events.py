@@ -18,7 +18,8 @@ from typing import Literal, TypeVar
 class Stage:
     """A step of long work has begun or moved on. `key` is stable while the step lasts; `text` is for people.
 
-    `done` and `total` are in bytes when `unit` is "bytes", else counts; `total` is None while unknown.
+    `done` and `total` are in bytes when `unit` is "bytes", else counts; `total` is None while unknown. `parts` are
+    things that go on side by side in it, each shown in a line of its own.
     """
 
     key: str
@@ -26,6 +27,7 @@ class Stage:
     done: int | None = None
     total: int | None = None
     unit: Literal["", "bytes"] = ""
+    parts: tuple[Stage, ...] = ()
 
 
 @dataclass(frozen=True)

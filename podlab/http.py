@@ -12,7 +12,8 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
@@ -28,10 +29,20 @@ EVENT_LIMIT_BYTES = 1 * 2**20
 CONNECT_S = 10.0
 
 
+@dataclass(frozen=True)
+class Answer:
+    """An answer as it came, whatever its status. Names of `headers` are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+
 class Http:
     """Calls one server. `base_url` has no trailing slash; `key` goes as a bearer token. Safe with several threads."""
 
-    def __init__(self, base_url: str, *, key: Secret | None = None) -> None:
+    def __init__(self, base_url: str, *, key: Secret | None = None, connections: int = 100) -> None:
+        """`connections` is how many requests may be under way at once; more of them wait for each other."""
         host = _host(base_url)
         if key is not None and not key.reveal().isascii():
             raise BadSecret("A key for a server holds a character that is not ASCII.", hint="Set it again.")
@@ -40,8 +51,9 @@ class Http:
         import httpx2
 
         self._client = httpx2.Client(
-            trust_env=not _is_loopback(host), follow_redirects=False, verify=not base_url.lower().startswith("http:")
-        )
+            trust_env=not _is_loopback(host), follow_redirects=False, verify=not base_url.lower().startswith("http:"),
+            limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
+        )  # fmt: skip
 
     def get_json(self, path: str, *, deadline_s: float = 10.0) -> Any:
         """GET a JSON document; repeated once when the connection failed (GET changes nothing). Raises HttpError.
@@ -55,6 +67,18 @@ class Http:
             if error.status != 0 or time.monotonic() >= deadline:
                 raise
             return self._document("GET", path, None, deadline)
+
+    def get_bytes(self, path: str, *, span: tuple[int, int] | None = None, deadline_s: float = 10.0) -> Answer:
+        """GET whatever is there, redirects and refusals as they are. Raises HttpError when there is no answer.
+
+        `span` asks for these bytes, the first and the last; of a server that sends all the same, no more than these
+        are read, and they are the file's first ones.
+        """
+        limit = None if span is None else span[1] - span[0] + 1
+        headers = {"Accept-Encoding": "identity"} | ({} if span is None else {"Range": f"bytes={span[0]}-{span[1]}"})
+        deadline = time.monotonic() + deadline_s
+        answer, data = self._answer("GET", path, None, deadline, headers, limit, cut=span is not None)
+        return Answer(answer.status_code, {name.lower(): value for name, value in answer.headers.items()}, data)
 
     def post_json(self, path: str, body: Any, *, deadline_s: float = 60.0) -> Any:
         """POST a JSON document and read one back. Never repeated. Raises HttpError."""
@@ -71,8 +95,11 @@ class Http:
         timeout = httpx2.Timeout(silence_s, connect=CONNECT_S)
         try:
             content = json.dumps(body).encode()
+            # A connection of its own: a kept one may be closed by the server at the moment it is used again, and a
+            # POST that then got no answer must not be repeated, for the server may be at work on it.
+            headers = self._headers(content) | {"Connection": "close"}
             with self._client.stream(
-                "POST", self.base_url + path, content=content, headers=self._headers(content), timeout=timeout
+                "POST", self.base_url + path, content=content, headers=headers, timeout=timeout
             ) as answer:
                 if not answer.is_success:
                     with _Clock(time.monotonic() + CONNECT_S, answer.extensions["network_stream"]) as clock:
@@ -89,23 +116,7 @@ class Http:
         self._client.close()
 
     def _document(self, method: str, path: str, content: bytes | None, deadline: float) -> Any:
-        import httpx2
-
-        left_s = max(0.001, deadline - time.monotonic())
-        timeout = httpx2.Timeout(left_s, connect=min(CONNECT_S, left_s))
-        # A connection of its own, so that the clock can see it from its beginning.
-        headers = self._headers(content) | {"Connection": "close"}
-        with _Clock(deadline) as clock:
-            try:
-                with self._client.stream(
-                    method, self.base_url + path, content=content, headers=headers, timeout=timeout,
-                    extensions={"trace": clock.watch},
-                ) as answer:  # fmt: skip
-                    data = _capped(answer, clock)
-            except httpx2.HTTPError as error:
-                if clock.ran_out:
-                    raise _too_slow(self.base_url + path) from error
-                raise self._failure(error) from error
+        answer, data = self._answer(method, path, content, deadline)
         if not answer.is_success:
             raise self._refusal(answer, data)
         try:
@@ -115,13 +126,39 @@ class Http:
                 f"{self.base_url}{path} did not answer with JSON: {data[:80]!r}", status=answer.status_code
             ) from error
 
+    def _answer(
+        self, method: str, path: str, content: bytes | None, deadline: float,
+        headers: Mapping[str, str] | None = None, limit: int | None = None, *, cut: bool = False,
+    ) -> tuple[httpx2.Response, bytes]:  # fmt: skip
+        """A request and its whole answer, before the deadline (monotonic)."""
+        import httpx2
+
+        left_s = max(0.001, deadline - time.monotonic())
+        timeout = httpx2.Timeout(left_s, connect=min(CONNECT_S, left_s))
+        # A connection of its own, so that the clock can see it from its beginning.
+        sent = self._headers(content) | {"Connection": "close"} | dict(headers or {})
+        with _Clock(deadline) as clock:
+            try:
+                with self._client.stream(
+                    method, self.base_url + path, content=content, headers=sent, timeout=timeout,
+                    extensions={"trace": clock.watch},
+                ) as answer:  # fmt: skip
+                    return answer, _capped(answer, clock, limit, cut=cut)
+            except httpx2.HTTPError as error:
+                if clock.ran_out:
+                    raise _too_slow(self.base_url + path) from error
+                raise self._failure(error) from error
+
     def _headers(self, content: bytes | None) -> dict[str, str]:
         headers = {} if content is None else {"Content-Type": "application/json"}
         return headers | ({"Authorization": f"Bearer {self._key.reveal()}"} if self._key else {})
 
     def _failure(self, error: httpx2.HTTPError) -> HttpError:
+        import httpx2
+
         what = str(error) or type(error).__name__
-        return HttpError(f"{self.base_url} did not answer properly: {what}", hint="See: podlab model list")
+        sent = not isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout))
+        return HttpError(f"{self.base_url} did not answer properly: {what}", sent=sent, hint="See: podlab model list")
 
     def _refusal(self, answer: httpx2.Response, data: bytes) -> HttpError:
         body = redact(data.decode(errors="replace"))  # some servers repeat the key they refuse
@@ -161,13 +198,17 @@ class _Clock:
                 socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
-def _capped(answer: httpx2.Response, clock: _Clock) -> bytes:
-    """The body, of at most BODY_LIMIT_BYTES, before the clock runs out."""
+def _capped(answer: httpx2.Response, clock: _Clock, limit: int | None = None, *, cut: bool = False) -> bytes:
+    """The body, of at most `limit` bytes (BODY_LIMIT_BYTES), before the clock runs out; `cut`: of a longer one, its
+    beginning."""
+    limit = BODY_LIMIT_BYTES if limit is None else limit
     data = bytearray()
     for piece in answer.iter_bytes():
         data += piece
-        if len(data) > BODY_LIMIT_BYTES:
-            raise HttpError(f"{answer.url} answers with more than {BODY_LIMIT_BYTES} bytes.", status=answer.status_code)
+        if len(data) > limit and cut:
+            return bytes(data[:limit])
+        if len(data) > limit:
+            raise HttpError(f"{answer.url} answers with more than {limit} bytes.", status=answer.status_code)
     if clock.ran_out:
         raise _too_slow(str(answer.url))
     return bytes(data)

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import NoReturn
 from urllib.parse import quote
 
-from podlab.durable import private_folder, replace_file
+from podlab import errors
+from podlab.durable import private_folder, replace_file, translated
 from podlab.errors import BadSecret, NotFound
 from podlab.settings import home
 
@@ -80,6 +81,9 @@ def redact(text: str) -> str:
     return text
 
 
+errors.redact_with(redact)
+
+
 def find(name: str) -> Secret | None:
     """The secret `name` from the environment, else from its file, else None. Raises BadSecret if kept unsafely."""
     _check(name)
@@ -124,18 +128,21 @@ def keep(name: str, value: Secret) -> None:
 
 
 def forget(name: str) -> None:
-    """Remove a secret's file. Raises NotFound when there is none."""
+    """Remove a secret's file. Raises NotFound when there is none, StateDamaged when it cannot be removed."""
     _check(name)
-    try:
-        _path(name).unlink()
-    except FileNotFoundError:
-        raise NotFound(f"No secret {name!r} is kept.", hint="See: podlab secret list") from None
+    path = _path(name)
+    with translated(path):
+        try:
+            path.unlink()
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotFound(f"No secret {name!r} is kept.", hint="See: podlab secret list") from None
 
 
 def names() -> list[str]:
     """The secrets that are kept in files, sorted."""
     folder = home() / "keys"
-    return sorted(p.name for p in folder.iterdir() if _NAME.fullmatch(p.name)) if folder.is_dir() else []
+    with translated(folder):
+        return sorted(p.name for p in folder.iterdir() if _NAME.fullmatch(p.name)) if folder.is_dir() else []
 
 
 def _path(name: str) -> Path:

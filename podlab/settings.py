@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from podlab.durable import locked, private_folder, replace_file
-from podlab.errors import BadSettings
+from podlab.errors import BadArgument, BadSettings
+from podlab.units import parse_bytes
 
 T = TypeVar("T")
 Source = Literal["flag", "environment", "file", "default"]
@@ -70,6 +71,16 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _log_cap(text: str) -> int:
+    try:
+        size = parse_bytes(text)
+    except BadArgument:
+        size = 0
+    if size < 2**20:
+        raise ValueError("a size from 1MiB, such as 512MiB")
+    return size
+
+
 def count(text: str) -> int:
     """A whole number from 1, from text. Raises ValueError saying so."""
     if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) >= 1):
@@ -93,6 +104,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("keeper", _switch, True, "keep SSH connections and tunnels in a background process"),
     Setting("deadline_s", _seconds, 8.0, "how long a pod may take to answer before it is shown as unreachable"),
     Setting("start_deadline_s", _seconds, 600.0, "how long `model start` waits for ready after the model is there"),
+    Setting("log_cap_bytes", _log_cap, 2**30, "how much of a log a pod keeps, such as 512MiB: older lines are dropped"),
     Setting("tracebacks", _switch, False, "show whole Python tracebacks instead of short errors"),
 )
 _BY_NAME = {setting.name: setting for setting in SETTINGS}

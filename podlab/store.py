@@ -19,7 +19,7 @@ from podlab.durable import locked
 from podlab.settings import home
 from podlab.types import Endpoint, EndpointState
 
-SCHEMA = 1
+SCHEMA = 2
 BUSY_S = 5.0
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -140,7 +140,8 @@ def _begin_anew(db: sqlite3.Connection) -> None:
     db.execute("drop table if exists pods")
     db.execute("drop table if exists endpoints")
     db.execute("create table pods (id text primary key, last_seen real)")
-    db.execute("create table endpoints (id text primary key, pod_id text, name text, seen real, value text)")
+    columns = "id text, pod_id text, name text, seen real, value text"
+    db.execute(f"create table endpoints ({columns}, primary key (pod_id, id))")  # two pods may be one machine
     db.execute(f"pragma user_version = {SCHEMA:d}")
 
 

@@ -34,7 +34,7 @@ class Terminal:
             sys.stdout.flush()
 
     def stage(self, stage: Stage) -> None:
-        text = safe_line(progress.stage_text(stage))
+        text = "\n".join(safe_line(line) for line in progress.stage_lines(stage).split("\n"))
         if sys.stderr.isatty():
             from rich.console import Console
             from rich.status import Status

@@ -89,7 +89,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A running (or ended) model server on a pod. Times are seconds since the epoch, of the pod's clock."""
+    """A running (or ended) model server on a pod. Times are seconds since the epoch, by this computer's clock."""
 
     id: str
     name: str
@@ -136,6 +136,25 @@ class LogLines:
     lines: tuple[str, ...]
     generation: int = 1
     offset: int = 0
+    dropped_bytes: int = 0
+    """What came right before it and is gone: the log had come to its cap, see the setting `log_cap_bytes`."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a server failed, as its log tells it. Text of the log is cut and free of control characters."""
+
+    cause: str
+    """A value of engines.base.Cause; `none` where the log shows no failure, `other` where no rule knows it."""
+    line: str
+    """The most telling line; "" where there is none."""
+    lines: tuple[str, ...]
+    """The telling lines, that one last."""
+    suggestion: str
+    engine: str | None
+    """What wrote the log; None where nothing tells."""
+    verified: bool
+    """A real failure was made that says this; else the rule follows what others reported."""
 
 
 @dataclass(frozen=True)
@@ -168,12 +187,84 @@ class Interactive:
 
 
 @dataclass(frozen=True)
+class Check:
+    """One thing that was looked at or tried: `detail` says what was seen, `fix` what to do about a failure."""
+
+    name: str
+    state: Literal["ok", "warning", "failed", "skipped"]
+    detail: str = ""
+    fix: str = ""
+    took_s: float | None = None
+
+
+@dataclass(frozen=True)
+class EngineVersions:
+    """What an engine's environment holds. None: it is not there, or nobody looked."""
+
+    engine: str | None = None
+    torch: str | None = None
+    cuda: str | None = None
+    """What torch was built with."""
+    python: str | None = None
+
+
+@dataclass(frozen=True)
+class SetupReport:
+    """What a machine has, and what was done to bring an engine to serve on it.
+
+    `ready`: models can be started. `installed`: an environment was made just now; it is false where one was there
+    already, and where only checks were asked for.
+    """
+
+    pod: str
+    engine: str
+    version: str
+    ready: bool
+    installed: bool
+    environment: str | None
+    """Its folder on the pod, or the Python of a person's own; null where there is none, or none is needed."""
+    models_path: str
+    checks: tuple[Check, ...]
+    stages: tuple[Check, ...]
+    """What was done, in order, each with the seconds it took."""
+    versions: EngineVersions = field(default_factory=EngineVersions)
+    verified: bool = True
+    """Whether a test of podlab runs this engine."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A model on an engine and a backend, tried.
+
+    `state`: "works" (every check ok or skipped), "partly" (it answers, and some check failed), "fails" (it did not
+    start). Figures are None where it did not come so far.
+    """
+
+    model: str
+    engine: str
+    backend: str | None
+    state: Literal["works", "partly", "fails"]
+    pod: str = ""
+    ready_s: float | None = None
+    tokens_per_s: float | None = None
+    first_token_s: float | None = None
+    checks: tuple[Check, ...] = ()
+    cause: str | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True)
 class GpuProcess:
-    """A process that holds memory of a GPU. `memory_bytes` is None where the driver does not say (in a container)."""
+    """A process that holds memory of a GPU. `memory_bytes` is None where the driver does not say (in a container).
+
+    `pid` is as the driver counts: in a container it may be the machine's number, and `name` is then empty or another's.
+    """
 
     pid: int
     memory_bytes: int | None = None
     name: str = ""
+    owner: str = ""
+    """The endpoint or job of ours it belongs to: its name, or its id where no record tells the name."""
 
 
 @dataclass(frozen=True)
@@ -181,12 +272,13 @@ class GpuSample:
     """One reading of one GPU. None: the card or its driver does not give that figure."""
 
     index: int
+    """As CUDA_VISIBLE_DEVICES counts with CUDA_DEVICE_ORDER=PCI_BUS_ID. Of a MIG instance: its place on its card."""
     name: str = ""
     uuid: str = ""
     lost: bool = False
     """The driver lost the card: every figure is None, and only a reboot of the machine helps."""
     error: str = ""
-    """Why there are no figures, in one line; empty when there are."""
+    """Why figures are missing that the card has: it is lost, or its driver does not answer; else empty."""
     utilization_percent: float | None = None
     memory_utilization_percent: float | None = None
     memory_total_bytes: int | None = None
@@ -236,3 +328,114 @@ class PodSample:
     """The newest CUDA the driver can run, such as "12.8"."""
     detail: str = ""
     """Why there are no GPUs, or why NVML was not used; empty when it was."""
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """A file of a model on a pod. `partial_bytes` have come of it in a download that was cut."""
+
+    name: str
+    path: str
+    size_bytes: int
+    partial_bytes: int = 0
+    digest: str = ""
+    """What it was checked against when it came, "sha256:HEX" or "git:HEX"; empty for what podlab did not fetch."""
+    checked: bool = False
+    """It has not changed since it was checked, by its size and time; `model verify` hashes it."""
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model whose files are on a pod. `id` is what `model start` takes."""
+
+    id: str
+    pod: str
+    path: str
+    format: Literal["gguf", "safetensors"]
+    state: Literal["whole", "selected", "partial"]
+    """"selected": of a repository only what was asked for; "partial": a download was cut."""
+    size_bytes: int
+    last_used: float
+    used_by: tuple[str, ...] = ()
+    """Endpoints, jobs and processes that have it open or name it."""
+    commit: str = ""
+    files: tuple[WeightFile, ...] = ()
+
+
+@dataclass(frozen=True)
+class CachedModel:
+    """A model in the standard cache of huggingface_hub on a pod, which podlab only looks at."""
+
+    id: str
+    pod: str
+    path: str
+    size_bytes: int
+    last_used: float
+
+
+@dataclass(frozen=True)
+class ModelDisk:
+    """Where a pod keeps models, and the room there. `quota_bytes` None: as much as there is room."""
+
+    pod: str
+    path: str
+    used_bytes: int
+    free_bytes: int
+    total_bytes: int
+    quota_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class DownloadFile:
+    """How far a file is. `total_bytes` None: not known yet."""
+
+    name: str
+    done_bytes: int
+    total_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class DownloadRow:
+    """A download on a pod, under way or ended. `left_s` is estimated from its rate so far."""
+
+    id: str
+    pod: str
+    model: str
+    state: str
+    """"downloading", "done", "failed", "cancelled", "lost" or "unknown"."""
+    done_bytes: int | None = None
+    total_bytes: int | None = None
+    rate_bytes_per_s: int | None = None
+    left_s: float | None = None
+    detail: str = ""
+    started_at: float | None = None
+    files: tuple[DownloadFile, ...] = ()
+
+
+@dataclass(frozen=True)
+class VerifiedFile:
+    """A file that was hashed on its pod. `digest` is what it has, `expected` what it should have; "" where unknown."""
+
+    name: str
+    path: str
+    state: Literal["ok", "damaged", "missing", "unreadable", "unknown"]
+    """"unknown": there is nothing to hold it against."""
+    digest: str = ""
+    expected: str = ""
+
+
+@dataclass(frozen=True)
+class HubModel:
+    """A model that a search of the hub found. None: the hub does not say."""
+
+    id: str
+    downloads: int
+    """In the last 30 days, as the hub counts."""
+    parameters: int | None = None
+    format: Literal["safetensors", "gguf", "other"] = "other"
+    dtype: str = ""
+    """What most weights are kept in, or how they are quantised: BF16, FP8, AWQ, GGUF ..."""
+    licence: str | None = None
+    gated: bool = False
+    fits: bool | None = None
+    """Whether the weights fit the pod that was asked, roughly; null where nobody could tell."""

@@ -22,12 +22,47 @@ def bytes_text(count: int) -> str:
     raise AssertionError("the loop always returns")
 
 
+def memory_text(count: int) -> str:
+    """25769803776 -> '24.0 GiB' (binary units, as memory is built and as nvidia-smi and vLLM count it)."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(value) < 1023.5 or unit == "GiB":
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 99.95 else f"{value:.1f} {unit}"
+        value /= 1024
+    raise AssertionError("the loop always returns")
+
+
 def parse_bytes(text: str) -> int:
     """'3.6 MB', '512MiB', '80G' -> bytes. Raises BadArgument."""
     match = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([kmgt]i?)?b?\s*", text, re.IGNORECASE)
     if match is None:
         raise BadArgument(f"{text!r} is not a size.", hint="Write it as 500MB, 80GB or 512MiB.")
     return round(Decimal(match[1]) * _BYTE_UNITS[(match[2] or "").lower()])
+
+
+def parse_tokens(text: str) -> int:
+    """'4096', '4k', '128K', '1m' -> tokens, of which k are 1024 and m 1024 times 1024. Raises BadArgument."""
+    match = re.fullmatch(r"\s*([0-9]{1,9})\s*([km]?)\s*", text, re.IGNORECASE)
+    if match is None or int(match[1]) == 0:
+        raise BadArgument(f"{text!r} is no number of tokens.", hint="Write it as 8192, 32k or 1m.")
+    return int(match[1]) * {"": 1, "k": 2**10, "m": 2**20}[match[2].lower()]
+
+
+def tokens_text(count: int) -> str:
+    """131072 -> '128k', 1048576 -> '1m', 35552 -> '35552': exact, and what `parse_tokens` reads back."""
+    for unit, size in (("m", 2**20), ("k", 2**10)):
+        if count and count % size == 0:
+            return f"{count // size}{unit}"
+    return str(count)
+
+
+def parse_share(text: str) -> float:
+    """'90%', '0.9' -> 0.9, a share above 0 and up to 1. Raises BadArgument."""
+    match = re.fullmatch(r"\s*([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*(%?)\s*", text)
+    value = float(match[1]) / (100 if match[2] else 1) if match else 0.0
+    if not 0 < value <= 1:
+        raise BadArgument(f"{text!r} is no share.", hint="Write it as 90% or 0.9.")
+    return value
 
 
 def duration_text(seconds: float) -> str:

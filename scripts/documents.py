@@ -34,9 +34,11 @@ A verb that is called with `--dry-run` prints a [Plan](#plan).
 
 RETURNS: dict[str, str] = {
     "pod add": "PodDetail",
+    "pod import": "ImportList",
     "pod list": "PodList",
     "pod use": "PodDetail",
     "pod show": "PodDetail",
+    "pod gpu": "PodSample",
     "pod run": "JobRow",
     "pod jobs": "JobList",
     "pod attach": "JobRow",
@@ -50,12 +52,21 @@ RETURNS: dict[str, str] = {
     "pod rename": "Done",
     "pod remove": "Done",
     "model catalog": "ModelList",
+    "model register": "Done",
+    "model unregister": "Done",
+    "model fit": "FitReport",
     "model start": "EndpointDetail",
+    "model attach": "EndpointDetail",
+    "model detach": "Done",
     "model list": "EndpointList",
     "model show": "EndpointDetail",
     "model logs": "LogLines",
     "model stop": "EndpointDetail",
     "model restart": "EndpointDetail",
+    "model bench": "BenchReport",
+    "model smoke": "SmokeReport",
+    "model matrix": "MatrixList",
+    "model explain": "Explanation",
     "model url": "UrlDetail",
     "chat": "Reply",
     "chat show": "ConversationDetail",
@@ -70,9 +81,15 @@ RETURNS: dict[str, str] = {
     "secret set": "Done",
     "secret list": "SecretList",
     "secret remove": "Done",
+    "completion": "ShellScript",
     "logs": "LogLines",
 }
-NOTES = {"model stop": "with `--all` a [Done](#done)", "model url": "with `--show-key` a [Done](#done)"}
+NOTES = {
+    "model start": "with `--on A,B` an [EndpointList](#endpointlist)",
+    "model catalog": "with a model's name a [ModelDetail](#modeldetail)",
+    "model stop": "with `--all` a [Done](#done)",
+    "model url": "with `--show-key` a [Done](#done)",
+}
 
 
 def class_of(name: str) -> type[Any]:
@@ -147,7 +164,7 @@ def documents() -> str:
         lines.append(f"| `{verb.words}` | {link(class_of(RETURNS[verb.words]))}{note} |")
     lines += ["", "## By name", ""]
 
-    todo = [class_of(RETURNS[verb.words]) for verb in VERBS] + [results.Plan]
+    todo = [class_of(RETURNS[verb.words]) for verb in VERBS] + [results.Plan, results.ModelDetail]
     seen: list[type[Any]] = []
     while todo:
         kind = todo.pop(0)

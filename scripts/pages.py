@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from documents import documents
+from failures import failures
 from reference import reference
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -14,7 +15,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 
 def main() -> int:
     status = 0
-    for name, made in (("reference.md", reference()), ("json.md", documents())):
+    for name, made in (("reference.md", reference()), ("json.md", documents()), ("failures.md", failures())):
         page = DOCS / name
         kept = page.read_text() if page.exists() else ""
         if kept == made:

@@ -18,6 +18,7 @@ Written by `scripts/docs` from the declarations in `podlab/commands/`; do not ed
 A verb is a magic in a notebook (`%pod list`) and a command in a terminal (`podlab pod list`), and does the same in both.
 `pod`, `model` and `chat` are magics of their own; every command is one with `%podlab` before it (`%podlab config show`).
 Options stand before or after the operands; for `pod run` they stand before the command.
+Those that belong to every verb may stand before the verb, too.
 
 These options belong to every verb:
 
@@ -27,7 +28,7 @@ These options belong to every verb:
 | `--json` | one JSON document instead of text; [json.md](json.md) describes the documents |
 | `-v`, `--verbose` | log in detail, and show whole tracebacks |
 
-In a terminal the exit code is 0, 1 when it failed, 2 when the command line cannot be carried out as written, and 130 when it was interrupted; `pod run` ends with the command's own.
+In a terminal the exit code is 0, 1 when it failed, 2 when the command line cannot be carried out as written, 130 when it was interrupted, and 141 when nobody reads its output any more; `pod run` ends with the command's own.
 """
 MAGICS = {"pod", "model", "chat"}
 GROUPS = {
@@ -41,7 +42,7 @@ GROUPS = {
 
 
 def usage(verb: Verb) -> str:
-    parts = [called(verb, magic=False), "[options]"]
+    parts = [called(verb, magic=bool(verb.in_terminal)), "[options]"]
     for operand in verb.operands:
         name = operand.name.upper()
         parts.append({"": name, "?": f"[{name}]", "*": f"[{name} ...]", "...": f"[{name} ...]"}[operand.count])
@@ -67,6 +68,8 @@ def section(verb: Verb) -> list[str]:
     lines = [f"### {called(verb, magic=verb.group in MAGICS)}", "", verb.summary, ""]
     if verb.detail:
         lines += [verb.detail, ""]
+    if verb.in_terminal:
+        lines += [f"Only in a notebook. In a terminal: {verb.in_terminal[0].lower()}{verb.in_terminal[1:]}", ""]
     lines += ["```text", usage(verb), "```", ""]
     own = [option for option in options_of(verb) if option not in (JSON, VERBOSE)]
     if rows := [*map(operand_row, verb.operands), *map(option_row, own)]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import machines
+from tests import machines, vllm_cpu
 
 
 @pytest.fixture(autouse=True)
@@ -31,3 +31,11 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[machines.Sshd]:
     server = machines.start_sshd(tmp_path_factory.mktemp("machine"))
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def vllm_python() -> str:
+    """The interpreter of an environment with vLLM's CPU build."""
+    if vllm_cpu.PYTHON is None:
+        pytest.skip(vllm_cpu.WHY_SKIPPED)
+    return vllm_cpu.PYTHON

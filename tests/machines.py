@@ -7,6 +7,7 @@ real one; they still *start* in the account's home folder, as sshd decides that 
 from __future__ import annotations
 
 import base64
+import contextlib
 import getpass
 import hashlib
 import os
@@ -14,10 +15,13 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import pytest
 
 from podlab.transport.host_keys import HostKeys
 from podlab.types import SshAddress
@@ -165,10 +169,12 @@ def start_sshd(
     key_kinds: Sequence[str] = ("ed25519",),
     rekey_limit: str | None = None,
     max_sessions: int | None = None,
+    environment: Mapping[str, str] | None = None,
     extra_config: Sequence[str] = (),
 ) -> Sshd:
     """Start a server under `tmp_path`. `user` is the account to log in as (default: whoever runs this), `home` what
-    HOME is in its sessions (default: an empty folder). Raises RuntimeError with sshd's log when it does not start."""
+    HOME is in its sessions (default: an empty folder), `environment` what else is set in them. Raises RuntimeError
+    with sshd's log when it does not start."""
     folder = tmp_path / f"sshd-{os.urandom(3).hex()}"
     folder.mkdir(mode=0o755)
     if home is None:
@@ -195,7 +201,7 @@ def start_sshd(
         "UseDNS no",
         "PrintMotd no",
         "MaxStartups 100",
-        f"SetEnv HOME={home}",
+        " ".join(("SetEnv", *(f"{name}={value}" for name, value in {"HOME": home, **(environment or {})}.items()))),
         *([f"RekeyLimit {rekey_limit}"] if rekey_limit else []),
         *([f"MaxSessions {max_sessions}"] if max_sessions is not None else []),
         *extra_config,
@@ -223,3 +229,26 @@ def _signal(pid: int, number: signal.Signals) -> None:
         os.kill(pid, number)
     except ProcessLookupError:
         pass  # it ended in between
+
+
+@contextlib.contextmanager
+def for_a_user_of(shell: str) -> Iterator[Sshd]:
+    """A server for a throw-away user whose login shell is `shell`; skips where there is none or it cannot be made."""
+    path, name = shutil.which(shell), f"podlab-{shell}-{os.getpid()}"
+    if SSHD is None:
+        pytest.skip(WHY_SKIPPED)
+    if os.geteuid() != 0 or path is None or shutil.which("useradd") is None:
+        pytest.skip(f"only root can make a user whose login shell is {shell}")
+    folder = Path(tempfile.mkdtemp(prefix=f"podlab-{shell}-"))
+    folder.chmod(0o755)
+    home = folder / "home"
+    subprocess.run(["useradd", "-M", "-p", "*", "-d", str(home), "-s", path, name], check=True, capture_output=True)
+    try:
+        home.mkdir()
+        shutil.chown(home, name)
+        server = start_sshd(folder, user=name, home=home)
+        yield server
+        server.stop()
+    finally:
+        subprocess.run(["userdel", "-f", name], check=False, capture_output=True)
+        shutil.rmtree(folder)

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pty
+import shlex
 import signal
 import subprocess
 import sys
@@ -74,6 +75,18 @@ def test_run_keeps_the_streams_apart() -> None:
     done = podlab("pod", "run", "--on", "local", "sh", "-c", "echo out; echo err >&2", "--on", "x", "--help")
     assert done.stdout == "out\n"
     assert "err\n" in done.stderr
+
+
+def test_run_reads_what_is_piped_into_it(tmp_path: Path) -> None:
+    """A file and a pipe reach the command, detached too; without either it reads nothing."""
+    assert podlab("pod", "run", "cat", stdin="piped\n").stdout == "piped\n"
+    assert podlab("pod", "run", "cat").stdout == ""
+    (tmp_path / "file").write_text("from a file\n")
+    with (tmp_path / "file").open() as source:
+        done = subprocess.run([*CLI, "pod", "run", "cat"], stdin=source, capture_output=True, text=True, check=True)
+    assert done.stdout == "from a file\n"
+    job = json.loads(podlab("pod", "run", "--detach", "--json", "cat", stdin="later\n").stdout)["id"]
+    assert podlab("pod", "attach", job).stdout == "later\n"
 
 
 def test_interrupt_ends_with_130() -> None:
@@ -203,7 +216,8 @@ def test_settings_that_cannot_be_read_can_be_mended(monkeypatch: pytest.MonkeyPa
 
 def test_numbers_are_checked() -> None:
     """A number that means nothing is refused by name, wherever it is given."""
-    for line in ("chat x --temperature -3", "chat x --max-tokens 0", "model start tiny --slots 0",
+    for line in ("chat x --temperature -3", "chat x --max-tokens 0", "infer --url x --prompt x --max-tokens 0",
+                 "model start tiny --port 99999", "model start tiny --slots 0",
                  "model start tiny --context 0"):  # fmt: skip
         words = line.split()
         done = podlab(*words, check=False)
@@ -232,3 +246,98 @@ def test_a_conversation_in_a_terminal(tiny: str) -> None:
     os.close(main)
     assert process.returncode == 0
     assert len(said.decode().strip()) > 20
+
+
+@pytest.mark.parametrize("words", [["show"], ["reset"], ["save", "x.json"], ["load", "x.json"]])
+def test_what_only_a_notebook_keeps(words: list[str]) -> None:
+    """No conversation outlives a command: these words are refused, with what works in a terminal."""
+    done = podlab("chat", *words, check=False)
+    assert done.returncode == 2
+    assert "Begin a conversation with podlab chat" in done.stderr and f"/{words[0]}" in done.stderr
+
+
+def test_a_mistyped_endpoint_is_no_prompt(tiny: str) -> None:
+    """Two words are a name and a prompt; one that is nearly a name is not said to a model."""
+    for words, hint in ((["nope", "hi"], "podlab model list"), (["tniy", "hi"], "Did you mean tiny?"),
+                        (["tniy"], "Did you mean tiny?"), (["tniy", "how", "are", "you"], "tiny")):  # fmt: skip
+        done = podlab("chat", *words, check=False)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"There is no endpoint {words[0]!r}." in done.stderr and hint in done.stderr
+
+
+def test_switches_and_help_before_the_verb() -> None:
+    """-v and --json may come first, and help is a word."""
+    assert json.loads(podlab("--json", "pod", "list").stdout)["pods"]
+    assert "local" in podlab("-v", "pod", "list").stdout
+    assert podlab("pod", "help").stdout == podlab("pod", "--help").stdout
+    assert podlab("help", "pod", "list").stdout == podlab("pod", "list", "--help").stdout
+
+
+def _shell(line: str) -> subprocess.CompletedProcess[str]:
+    """A line of bash in which $podlab is the command line."""
+    environment = {**os.environ, "podlab": " ".join(map(shlex.quote, CLI))}
+    line = f'podlab() {{ {environment["podlab"]} "$@"; }}; {line}'
+    return subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_output_that_nobody_reads() -> None:
+    """A pipe that was closed ends the command quietly, with the exit code of a broken pipe."""
+    done = _shell("podlab pod list | true; echo ${PIPESTATUS[0]}")
+    assert (done.stdout, done.stderr) == ("141\n", "")
+    done = _shell("podlab pod list >&- 2>&- <&-; echo $?")
+    assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+def test_output_that_cannot_be_written() -> None:
+    """A full disk is said in one line, and is a failure."""
+    for line in ("podlab pod list", "podlab --help", "podlab config show --json"):
+        done = _shell(f"{line} >/dev/full")
+        assert (done.returncode, done.stderr) == (1, "podlab: The output cannot be written: No space left on device.\n")
+    assert _shell("podlab pod lst 2>/dev/full").returncode == 1
+
+
+def test_a_command_whose_output_nobody_reads_is_ended() -> None:
+    """`pod run` stops what it started when its reader leaves; it would fill the pod's disk with its log."""
+    done = _shell("podlab pod run seq 1 999999999 | head -n 1; echo ${PIPESTATUS[0]}")
+    assert (done.stdout, done.stderr) == ("1\n141\n", "")
+    (job,) = json.loads(podlab("pod", "jobs", "--json").stdout)["jobs"]
+    assert job["state"] == "cancelled"
+
+
+def test_what_the_disk_refuses_is_an_error_of_ours() -> None:
+    """A file where a folder should be, or the other way round, is named, and there is no traceback."""
+    home = Path(os.environ["PODLAB_HOME"])
+    (home / "config.toml").symlink_to(home / "nowhere" / "config.toml")
+    done = podlab("config", "edit", check=False)
+    assert done.returncode == 1 and done.stderr.startswith(f"podlab: {home}/config.toml cannot be used")
+    (home / "config.toml").unlink()
+    (home / "logs").mkdir(exist_ok=True)
+    (home / "logs" / "podlab.log").mkdir()
+    done = podlab("logs", check=False)
+    assert done.returncode == 1 and done.stderr.startswith(f"podlab: {home}/logs/podlab.log cannot be used")
+    (home / "config.lock").mkdir()
+    done = podlab("config", "set", "pod", "local", check=False)
+    assert done.returncode == 1 and done.stderr.startswith(f"podlab: {home}/config.lock cannot be used")
+    assert "Traceback" not in done.stderr
+
+
+def test_slashes_in_a_conversation(tiny: str, tmp_path: Path) -> None:
+    """/save, /reset, /load and /show work on the conversation; what is no such word is an error, and ends nothing."""
+    kept = tmp_path / "talk it over.json"
+    lines = ["/show", "Say hello.", f"/save '{kept}'", "/reset", "/show", f"/load '{kept}'", "/sohw", "/save", "/help",
+             "/show '", "What did I just ask you?", f"/save '{kept}.2'", ""]  # fmt: skip
+    main, child = pty.openpty()
+    process = subprocess.Popen([*CLI, "chat", tiny], stdin=child, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    os.close(child)
+    os.write(main, "\n".join([*lines, ""]).encode())
+    said, complaints = (stream.decode() for stream in process.communicate(timeout=60))
+    os.close(main)
+    assert process.returncode == 0
+    saved, later = (json.loads(Path(path).read_text())["messages"] for path in (kept, f"{kept}.2"))
+    assert [message["role"] for message in saved] == ["user", "assistant"]
+    assert later[:2] == saved and later[2]["content"] == "What did I just ask you?" and len(later) == 4
+    assert f"Saved 2 messages to {kept}." in said and f"The conversation with {tiny} is forgotten." in said
+    assert said.count("user: Say hello.") == 1  # /load shows it; the second /show had nothing to show
+    assert complaints.count("There is no conversation with 'tiny' here.") == 2
+    for complaint in ("Did you mean /show?", "Write it as /save FILE", "/load FILE  go on with", "Close the quote."):
+        assert complaint in complaints

@@ -432,3 +432,28 @@ def test_threads_share_a_client() -> None:
         for thread in threads:
             thread.join()
         assert found == [{"number": number} for number in range(12)]
+
+
+def test_bytes_come_as_they_are_with_their_status() -> None:
+    """What is no success is an answer, too: who asks for bytes reads redirects and refusals."""
+    moved = b"HTTP/1.1 302 Found\r\nLocation: /there\r\nContent-Length: 2\r\n\r\nno"
+    with serving(saying(moved)) as server:
+        found = Http(server.url).get_bytes("/here")
+    assert (found.status, found.headers["location"], found.content) == (302, "/there", b"no")
+
+
+def test_a_span_is_asked_for_and_no_more_is_read() -> None:
+    """A server that knows no ranges sends the whole file; its beginning is taken, and the rest is not waited for."""
+    asked: queue.Queue[bytes] = queue.Queue()
+
+    def endless(connection: socket.socket, request: bytes) -> None:
+        asked.put(request)
+        connection.sendall(OK + b"\r\n")
+        while True:
+            connection.sendall(b"x" * 65536)
+
+    with serving(endless) as server:
+        found = Http(server.url).get_bytes("/large", span=(100, 1099))
+        assert server.ended.get(timeout=5) == "gone"
+    assert len(found.content) == 1000
+    assert b"range: bytes=100-1099\r\n" in asked.get(timeout=5).lower()

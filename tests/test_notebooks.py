@@ -17,7 +17,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from tests import machines
+from tests import machines, vllm_cpu
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -111,6 +111,15 @@ def test_your_own_machine_passes_nbval(notebook_env: dict[str, str]) -> None:
     nbval(NOTEBOOKS[1], notebook_env)
 
 
+@pytest.mark.timeout(LIMIT_S)
+@pytest.mark.usefixtures("machine")
+def test_serve_vllm_passes_nbval(notebook_env: dict[str, str], vllm_python: str) -> None:
+    """With vLLM's CPU build, and the built-in model's safetensors in place of one of the Hub."""
+    notebook_env["PODLAB_TUTORIAL_VLLM"] = vllm_python
+    notebook_env["PODLAB_TUTORIAL_MODEL"] = str(vllm_cpu.MODEL)
+    nbval(ROOT / "notebooks" / "10_serve_vllm.ipynb", notebook_env)
+
+
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_is_saved_clean(notebook: Path) -> None:
     """Without outputs, but for the cells whose output is checked; with ids that stay what they are."""
@@ -131,4 +140,8 @@ def test_a_notebook_is_saved_clean(notebook: Path) -> None:
 
 
 def test_every_notebook_is_executed_by_a_test_of_its_own() -> None:
-    assert [notebook.name for notebook in NOTEBOOKS] == ["00_quickstart.ipynb", "01_your_own_machine.ipynb"]
+    assert [notebook.name for notebook in NOTEBOOKS] == [
+        "00_quickstart.ipynb",
+        "01_your_own_machine.ipynb",
+        "10_serve_vllm.ipynb",
+    ]

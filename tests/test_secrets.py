@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from podlab import durable, secrets
-from podlab.errors import BadSecret, NotFound, PodlabError
+from podlab import durable, errors, secrets
+from podlab.errors import BadSecret, NotFound, PodlabError, StateDamaged
 from podlab.secrets import MASK, Secret
 from podlab.settings import home
 
@@ -229,3 +229,31 @@ def test_a_missing_secret_is_none() -> None:
     """Nothing kept and nothing set: None, no error."""
     assert secrets.find("NO_SUCH_SECRET") is None
     assert issubclass(BadSecret, PodlabError)
+
+
+def test_a_folder_that_is_none() -> None:
+    """What the disk refuses is an error of ours, whichever verb meets it."""
+    keys = home() / "keys"
+    keys.mkdir()
+    (keys / "HF_TOKEN").mkdir()
+    with pytest.raises(StateDamaged, match="HF_TOKEN"):
+        secrets.forget("HF_TOKEN")
+    (keys / "HF_TOKEN").rmdir()
+    keys.rmdir()
+    keys.write_text("")
+    assert secrets.names() == []
+    with pytest.raises(NotFound):
+        secrets.forget("HF_TOKEN")
+
+
+def test_errors_redact_once_secrets_can_be_read() -> None:
+    """A traceback that was asked for quotes the causes of an error; no secret in them is shown."""
+    secrets.remember("hf_canary0123456789")
+    try:
+        raise PodlabError("It failed with hf_canary0123456789.") from OSError("no: hf_canary0123456789")
+    except PodlabError as error:
+        assert "canary" not in "".join(error._render_traceback_())
+        errors.show_tracebacks(True)
+        shown = "\n".join(error._render_traceback_())
+        errors.show_tracebacks(False)
+    assert "OSError: no: ********" in shown and "canary" not in shown

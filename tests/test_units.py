@@ -105,3 +105,45 @@ def test_age_text(then: float | None, text: str) -> None:
 def test_rate_text(rate: float, text: str) -> None:
     """One decimal below 100, none above."""
     assert units.rate_text(rate) == text
+
+
+@pytest.mark.parametrize(("text", "tokens"), [("8192", 8192), ("4k", 4096), ("128K", 131072), ("1m", 1048576)])
+def test_parse_tokens(text: str, tokens: int) -> None:
+    assert units.parse_tokens(text) == tokens
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "4kb", "k", "1.5k", "many", "9" * 12])
+def test_what_is_no_number_of_tokens(text: str) -> None:
+    with pytest.raises(BadArgument, match="Write it as|is no number of tokens"):
+        units.parse_tokens(text)
+
+
+@pytest.mark.parametrize(("text", "share"), [("90%", 0.9), ("0.9", 0.9), ("1", 1.0), ("100%", 1.0), ("92.5%", 0.925)])
+def test_parse_share(text: str, share: float) -> None:
+    assert units.parse_share(text) == share
+
+
+@pytest.mark.parametrize("text", ["", "0", "0%", "150%", "1.1", "90", "-5%", "half"])
+def test_what_is_no_share(text: str) -> None:
+    with pytest.raises(BadArgument, match="is no share"):
+        units.parse_share(text)
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (342 * 2**20, "342 MiB"), (1023 * 2**20, "1023 MiB"),
+     (24564 * 2**20, "24.0 GiB"), (81559 * 2**20, "79.6 GiB"), (143771 * 2**20, "140 GiB"), (2**41, "2048 GiB")],
+)  # fmt: skip
+def test_memory_text(count: int, text: str) -> None:
+    """A card that is sold with 24 GB shows 24: memory is counted in binary units."""
+    assert units.memory_text(count) == text
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0"), (2048, "2k"), (40960, "40k"), (35552, "35552"), (2**20, "1m")])
+def test_tokens_text(count: int, text: str) -> None:
+    assert units.tokens_text(count) == text
+
+
+@given(st.integers(1, 10**9 - 1))
+def test_tokens_are_read_back_as_they_are_shown(count: int) -> None:
+    assert units.parse_tokens(units.tokens_text(count)) == count

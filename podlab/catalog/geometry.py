@@ -35,11 +35,28 @@ class Geometry:
     kv_heads: int | None = None
     head_dim: int | None = None
     latent_dim: int | None = None
+    intermediate_size: int | None = None
+    """The widest inner size of a feed-forward layer; with experts, of all that one token goes through together."""
     window: int | None = None
     window_layers: int = 0
+    global_kv_heads: int | None = None
+    """Of layers that attend to everything, where it differs from `kv_heads` (Gemma 4)."""
+    global_head_dim: int | None = None
     stateless_layers: int = 0
     state_bytes_per_sequence: int = 0
+    cacheless_layers: int = 0
+    """Of `layers`, those that keep nothing at all: feed-forward layers of their own (Nemotron-H), layers that read the
+    keys of another (Gemma 3n)."""
     experts: int | None = None
+    expert_width: int | None = None
+    """The inner size of one expert, which tensor parallelism cuts."""
+    quantization_block: int | None = None
+    """Where weights are quantised in blocks of so many columns (fp8 of DeepSeek and Qwen): a cut may not halve one."""
+    expert_bytes: int = 0
+    """Of `weight_bytes`, those of experts that tokens are routed to; expert parallelism divides these."""
+    replicated_bytes: int = 0
+    """Of `weight_bytes`, those that each GPU of a tensor-parallel group holds whole: low-rank projections of latent
+    attention, routers."""
     max_context: int | None = None
     """Tokens the model was made for."""
     source: str = ""

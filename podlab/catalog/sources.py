@@ -1,4 +1,8 @@
-"""Where a model's file comes from, and how that is written: builtin:NAME, hf:OWNER/REPO/FILE, file:/PATH, pod:/PATH."""
+"""Where a model comes from, and how that is written.
+
+A file: builtin:NAME, hf:OWNER/REPO/FILE.gguf, file:/PATH.gguf, pod:/PATH.gguf. A folder of safetensors: hf:OWNER/REPO,
+folder:/PATH, pod:/PATH/ with a slash at its end.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,8 @@ from podlab.errors import BadArgument
 # What goes into a URL, a path on the pod and an argv starts with a letter or digit: no option, no "..", no hidden file.
 _WORD = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _HUB = re.compile(rf"({_WORD}/{_WORD})(?:@({_WORD}))?/((?:{_WORD}/)*{_WORD}\.gguf)")
+_REPO = re.compile(rf"({_WORD}/(?!.*\.gguf$){_WORD})(?:@({_WORD}))?")
+_CONTROL = re.compile(r"[\0-\x1f]")
 
 
 @dataclass(frozen=True)
@@ -88,26 +94,56 @@ class FolderSource:
         return PurePosixPath(self.path).name
 
 
-Source = BuiltinSource | FileSource | PodSource | HubSource
+Source = BuiltinSource | FileSource | PodSource | HubSource | HubRepo | FolderSource
+
+
+def is_repo(text: str) -> bool:
+    """Whether `text` reads as OWNER/REPO or OWNER/REPO@REVISION: a repository of the Hub, named without hf:."""
+    return _REPO.fullmatch(text) is not None
 
 
 def parse_source(text: str, sha256: str | None = None, size_bytes: int | None = None) -> Source:
-    """Raises BadArgument with the right form. `sha256` and `size_bytes` belong to hf: only."""
+    """Raises BadArgument with the right form. `sha256` and `size_bytes` belong to a file of the hub only."""
     kind, _, rest = text.partition(":")
     if sha256 is not None and not re.fullmatch("[0-9a-f]{64}", sha256):
         raise BadArgument(f"sha256 is {sha256!r}.", hint="It has to be 64 hexadecimal digits.")
     if kind == "hf":
-        match = _HUB.fullmatch(rest)
-        if match is None:
-            raise BadArgument(f"{text!r} names no file on the hub.", hint="Write hf:OWNER/REPO/FILE.gguf")
-        return HubSource(match[1], match[3], match[2] or "main", sha256, size_bytes)
+        if match := _HUB.fullmatch(rest):
+            return HubSource(match[1], match[3], match[2] or "main", sha256, size_bytes)
+        if match := _REPO.fullmatch(rest):
+            return HubRepo(match[1], match[2] or "main")
+        raise BadArgument(
+            f"{text!r} names nothing on the hub.", hint="Write hf:OWNER/REPO/FILE.gguf, or hf:OWNER/REPO for all of it."
+        )
     if kind == "builtin" and re.fullmatch(_WORD, rest):
         return BuiltinSource(rest)
     if kind == "file" and rest.endswith(".gguf"):
         return FileSource(Path(rest).expanduser())
-    if kind == "pod" and rest.startswith("/") and rest.endswith(".gguf") and not re.search(r"[\0-\x1f]", rest):
+    absolute = rest.startswith("/") and rest.strip("/") != "" and not _CONTROL.search(rest)
+    if kind == "pod" and absolute and rest.endswith(".gguf"):
         return PodSource(rest)
+    if (kind == "pod" and absolute and rest.endswith("/")) or (kind == "folder" and absolute):
+        return FolderSource(rest.rstrip("/"), on_pod=kind == "pod")
+    if is_repo(text):
+        raise BadArgument(f"{text!r} does not say where it is.", hint=f"If it is a repository of the hub: hf:{text}")
     raise BadArgument(
-        f"{text!r} says not where a model's file is.",
-        hint="Write hf:OWNER/REPO/FILE.gguf, file:/PATH.gguf or pod:/PATH.gguf",
+        f"{text!r} does not say where a model is.",
+        hint="Write hf:OWNER/REPO/FILE.gguf, file:/PATH.gguf or pod:/PATH.gguf; for safetensors hf:OWNER/REPO, "
+        "folder:/PATH or pod:/PATH/",
     )
+
+
+def source_text(source: Source) -> str:
+    """A source as `parse_source` takes it, without its checksum."""
+    match source:
+        case BuiltinSource():
+            return f"builtin:{source.name}"
+        case HubSource() | HubRepo():
+            revision = "" if source.revision == "main" else f"@{source.revision}"
+            return f"hf:{source.repo}{revision}" + (f"/{source.file}" if isinstance(source, HubSource) else "")
+        case FileSource():
+            return f"file:{source.path}"
+        case PodSource():
+            return f"pod:{source.path}"
+        case FolderSource():
+            return f"pod:{source.path}/" if source.on_pod else f"folder:{source.path}"

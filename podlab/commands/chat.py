@@ -17,6 +17,11 @@ def _count(text: str) -> int:
     return settings.count(text)
 
 
+def _within(slash: str) -> str:
+    """Where a terminal has what is a verb of its own in a notebook: no conversation outlives the command."""
+    return f"Begin a conversation with podlab chat, and write {slash} in it."
+
+
 SAMPLING = (
     Option("--temperature", "how freely words are chosen; 0 takes the likeliest", kind=_temperature, metavar="T"),
     Option("--max-tokens", "the longest answer, in tokens", kind=_count, metavar="N"),
@@ -27,7 +32,8 @@ NAME = Operand("name", "the endpoint (default: the one spoken to last, or the on
 VERBS = (
     Verb(
         "chat", "", "Speak with a model. The answer appears as it is produced.", "chat.say",
-        detail="In a terminal: one answer when there is a prompt (or standard input), else a conversation.",
+        detail="In a terminal: one answer when there is a prompt (or standard input), else a conversation, in which\n"
+        "/help lists what can be written besides. A prompt of several words is best quoted.",
         operands=(NAME, Operand("prompt", "what to say, in a terminal", "*")),
         options=(
             Option("--system", "a system prompt; begins a new conversation", metavar="TEXT"),
@@ -36,15 +42,23 @@ VERBS = (
         ),
         example="%%chat tiny\nSay hello.", cell="may",
     ),
-    Verb("chat", "show", "Show the conversation so far.", "chat.show", operands=(NAME,), example="%chat show"),
-    Verb("chat", "reset", "Forget the conversation.", "chat.reset", operands=(NAME,), example="%chat reset"),
+    Verb(
+        "chat", "show", "Show the conversation so far.", "chat.show", operands=(NAME,), example="%chat show",
+        in_terminal=_within("/show"),
+    ),
+    Verb(
+        "chat", "reset", "Forget the conversation.", "chat.reset", operands=(NAME,), example="%chat reset",
+        in_terminal=_within("/reset"),
+    ),
     Verb(
         "chat", "save", "Save the conversation to a file.", "chat.save",
         operands=(Operand("file", "where to", values="files"), NAME), example="%chat save hello.json",
+        in_terminal=_within("/save FILE"),
     ),
     Verb(
         "chat", "load", "Go on with a saved conversation.", "chat.load",
         operands=(Operand("file", "a saved conversation", values="files"), NAME), example="%chat load hello.json",
+        in_terminal=_within("/load FILE"),
     ),
     Verb(
         "", "infer", "Ask any OpenAI-compatible server one thing.", "chat.infer",

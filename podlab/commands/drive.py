@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar
 
-from podlab.events import Answer, Ask, Chunk, Notice, Stage, Work
+from podlab.events import Answer, Ask, Chunk, Event, Notice, Stage, Work
 
 T = TypeVar("T")
 
@@ -28,28 +28,40 @@ class Audience(Protocol):
 def drive(work: Work[T], audience: Audience, *, yes: bool = False) -> T:
     """Run `work` to its end and return its result; `yes` answers deletions and prices, never a host key.
 
-    An interrupt that arrives while the audience is busy is thrown into the work, so that it can clean up.
+    An interrupt, or an error of the audience, is thrown into the work, so that it can clean up. Wherever an interrupt
+    lands, also between two steps of this very function, the work hears of it unless it has ended.
     """
-    answer: Answer = None
+    problem: BaseException | None = None
+    thrown: BaseException | None = None
     try:
-        event = next(work)
         while True:
-            try:
-                answer = None
-                match event:
-                    case Stage():
-                        audience.stage(event)
-                    case Chunk():
-                        audience.chunk(event)
-                    case Notice():
-                        audience.notice(event)
-                    case Ask():
-                        answer = True if yes and event.kind != "host_key" else audience.ask(event)
-            except BaseException as error:  # noqa: BLE001  # the work decides what it means, and ends by it otherwise
-                event = work.throw(error)
-            else:
-                event = work.send(answer)
-    except StopIteration as end:
-        return end.value  # type: ignore[no-any-return]  # a generator's return value is untyped at this seam
+            try:  # around the inner loop and not in it: no instruction of a step may lie outside
+                if problem is None:
+                    event = work.send(None)
+                else:
+                    thrown, problem = problem, None
+                    event = work.throw(thrown)
+                while True:
+                    event = work.send(_shown(event, audience, yes=yes))
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]  # a generator's return value is untyped at this seam
+            except BaseException as error:
+                if error is thrown:  # the work let it pass, or had ended: then it gives back what is thrown into it
+                    raise
+                problem = error
     finally:
         work.close()
+
+
+def _shown(event: Event, audience: Audience, *, yes: bool) -> Answer:
+    """Hand an event to the audience; its answer, if the event is a question."""
+    match event:
+        case Stage():
+            audience.stage(event)
+        case Chunk():
+            audience.chunk(event)
+        case Notice():
+            audience.notice(event)
+        case Ask():
+            return True if yes and event.kind != "host_key" else audience.ask(event)
+    return None

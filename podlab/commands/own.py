@@ -29,6 +29,12 @@ VERBS = (
         operands=(SECRET,), example="podlab secret remove HF_TOKEN", changes=True,
     ),
     Verb(
+        "", "completion", "Print the script that gives a shell its tab completion.", "completion.script",
+        detail='In bash and zsh: eval "$(podlab completion bash)". For every new shell, put that line into ~/.bashrc.',
+        operands=(Operand("shell", "which shell", values=("bash", "zsh", "fish")),),
+        example="podlab completion bash",
+    ),
+    Verb(
         "", "logs", "Show the end of podlab's own log.", "own.own_logs",
         options=(Option("--lines", "how many lines", kind=int, metavar="N", default=50, short="-n"),),
         example="podlab logs -n 20",

@@ -90,6 +90,7 @@ def parse(verb: Verb, words: Sequence[str], *, magic: bool, cell: str | None = N
             raise BadArgument(f"{parser.prog} has no operand {unknown[0]!r}.", hint=f"See {parser.prog} --help")
     args.rest = rest
     args.cell = cell
+    args.stdin = None
     return Call(verb, args)
 
 
@@ -170,7 +171,8 @@ def _add(parser: argparse.ArgumentParser, option: Option) -> None:
         return
     choices = option.values if isinstance(option.values, tuple) else None
     parser.add_argument(*names, type=_checked(option, parser.prog), default=option.default, help=option.help,
-                        choices=choices, metavar=option.metavar or None)  # fmt: skip
+                        choices=choices, metavar=option.metavar or None,
+                        action="append" if option.many else "store")  # fmt: skip
 
 
 def _checked(option: Option, prog: str) -> Any:

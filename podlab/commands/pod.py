@@ -17,6 +17,20 @@ VERBS = (
         options=(HOST_KEY, Option("--models-path", "where models are kept on it", metavar="PATH")),
         example='%pod add lab "ssh me@gpu.example -p 2222 -i ~/.ssh/id_ed25519"', changes=True,
     ),
+    Verb(
+        "pod", "import", "Take over the machines that another tool knows: pi pods, autopod, llorch, ~/.ssh/config.",
+        "imports.take_over",
+        detail="Its file is read, never changed. No machine is reached: its host key is asked about at first contact.",
+        operands=(
+            Operand("tool", "whose file to read", values=("pi", "autopod", "llorch", "ssh")),
+            Operand("names", "only these machines (default: all)", "*"),
+        ),
+        options=(
+            Option("--file", "where its file is (default: where the tool keeps it)", metavar="PATH", values="files"),
+            Option("--with-keys", "also keep the API key found in it, as podlab secret set does", kind=bool),
+        ),
+        example="%pod import pi", changes=True,
+    ),
     Verb("pod", "list", "List the pods, and whether each answers now.", "pod.list_pods", example="%pod list"),
     Verb(
         "pod", "use", "Choose the pod that commands without --on mean, or show it.", "pod.use",
@@ -27,12 +41,19 @@ VERBS = (
         operands=(POD,), options=(HOST_KEY,), example="%pod show local", on_pod=True,
     ),
     Verb(
+        "pod", "gpu", "Show a pod's GPUs now: use, memory, temperature, power, and who holds them.", "pod.gpu",
+        detail="One sample, taken by a program that needs nothing installed there. Ends with 0 when every GPU gave its "
+               "figures or there is no GPU, with 1 when one is lost or its driver does not answer.",
+        operands=(POD,), options=(HOST_KEY,), example="%pod gpu local", on_pod=True,
+    ),
+    Verb(
         "pod", "run", "Run a command on a pod and show what it says. It goes on there when the link breaks.", "pod.run",
         operands=(Operand("command", "the command; the first operand ends our options", "..."),),
         options=(
             Option("--detach", "do not wait: give the job's name", kind=bool),
             Option("--lang", "what the cell is written in", values=("bash", "python")),
         ),
+        detail="In a terminal the command reads what is piped into ours, 16 MiB at most; all of it is read first.",
         example="%pod run --on lab nvidia-smi\n%%pod run --lang python\nprint('hello from the pod')",
         on_pod=True, changes=True, cell="may",
     ),

@@ -11,7 +11,25 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from podlab.types import Endpoint, JobRow, Message, PodStatus, TunnelRow, Usage
+from podlab.catalog.fit import GpuParts
+from podlab.loadtest import Level
+from podlab.types import (
+    CachedModel,
+    Check,
+    DownloadRow,
+    Endpoint,
+    GpuSample,
+    HubModel,
+    JobRow,
+    Message,
+    ModelDisk,
+    PodStatus,
+    StoredModel,
+    Tried,
+    TunnelRow,
+    Usage,
+    VerifiedFile,
+)
 
 
 @dataclass(frozen=True)
@@ -45,6 +63,26 @@ class PodList:
 
 
 @dataclass(frozen=True)
+class ImportRow:
+    """A machine another tool knows. `state` is "added", "there" (known already) or "refused", `detail` why."""
+
+    name: str
+    address: str
+    state: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class ImportList:
+    """What was taken over from another tool's file, and what else it holds, in sentences."""
+
+    machines: tuple[ImportRow, ...]
+    tool: str
+    path: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class PodDetail:
     """One pod, its machine and its disk. Machine fields are None when it did not answer."""
 
@@ -56,6 +94,11 @@ class PodDetail:
     memory_bytes: int | None = None
     free_disk_bytes: int | None = None
     home: str | None = None
+    gpus: tuple[GpuSample, ...] | None = None
+    """Its GPUs as sampled now; null when they were not asked for or could not be read."""
+    driver: str | None = None
+    cuda: str | None = None
+    """The newest CUDA the driver can run, such as "12.8"."""
 
 
 @dataclass(frozen=True)
@@ -87,18 +130,91 @@ class ModelRow:
     size_bytes: int | None = None
     context: int | None = None
     licence: str | None = None
+    active_parameters: int | None = None
+    gated: bool = False
+    """Whether the hub wants its terms accepted, and a token."""
+    fits: bool | None = None
+    """Whether the pod that was asked can serve it as it is now; null where nobody could tell."""
+    how: str = ""
+    """On what it fits, or why it does not."""
 
 
 @dataclass(frozen=True)
 class ModelList:
-    """The catalog."""
+    """Models of the catalog, those that fit first; `pod` is the one they were held against, "" for none."""
 
     models: tuple[ModelRow, ...]
+    pod: str = ""
+
+
+@dataclass(frozen=True)
+class RecipeRow:
+    """A way to serve a model that is written down. `gpus` counts them; `startable` is false across machines."""
+
+    gpus: int
+    types: tuple[str, ...]
+    engine: str
+    tensor_parallel: int
+    data_parallel: int
+    context: int | None
+    arguments: tuple[str, ...]
+    env: dict[str, str]
+    startable: bool
+    notes: str
+    source: str
+
+
+@dataclass(frozen=True)
+class ModelDetail:
+    """All that is known of a model. `geometry` is its shape, `sources` where each number is from."""
+
+    model: ModelRow
+    aliases: tuple[str, ...]
+    format: str
+    tool_parser: str | None
+    reasoning_parser: str | None
+    min_version: str | None
+    geometry: dict[str, Any]
+    recipes: tuple[RecipeRow, ...]
+    sources: dict[str, str]
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """Whether a model fits: on which GPUs, what takes their memory, how much context is left room for.
+
+    `fits` is None where the model's shape is not known well enough: `missing` names what lacks. `pod` is "" where GPUs
+    were named instead. Sizes in bytes, each of one GPU; `context` and `cache_tokens` in tokens. `nearest` are options
+    with which it would fit. `source` says where the shape was read.
+    """
+
+    model: str
+    engine: str
+    pod: str
+    fits: bool | None
+    reason: str
+    context: int | None
+    concurrency: int
+    tensor_parallel: int
+    data_parallel: int
+    memory_ratio: float
+    cache_dtype: str
+    gpus: tuple[GpuParts, ...]
+    cache_bytes_per_token: float | None
+    cache_tokens: int | None
+    largest_context: int | None
+    largest_concurrency: int | None
+    nearest: tuple[str, ...]
+    missing: tuple[str, ...]
+    source: str
 
 
 @dataclass(frozen=True)
 class UrlDetail:
-    """How a program reaches an endpoint. `key` is masked; `exports` fetch it when a shell runs them."""
+    """How a program reaches an endpoint. `key` is masked; `exports` fetch it when a shell runs them.
+
+    `works` says how long the base URL leads there.
+    """
 
     name: str
     base_url: str
@@ -106,6 +222,7 @@ class UrlDetail:
     model: str
     exports: tuple[str, ...]
     snippet: str
+    works: str = ""
 
 
 @dataclass(frozen=True)
@@ -118,12 +235,16 @@ class JobList:
 
 @dataclass(frozen=True)
 class Transfer:
-    """Files that arrived and were verified by their SHA-256. `sent_bytes` leaves out what was there already."""
+    """Files that arrived and were verified by their SHA-256. `sent_bytes` leaves out what was there already.
+
+    `left_out` are the names of what is no regular file (links, sockets, pipes), which was not copied.
+    """
 
     files: tuple[str, ...]
     total_bytes: int
     sent_bytes: int
     seconds: float
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -146,6 +267,121 @@ class Reply:
     first_token_s: float | None = None
     total_s: float | None = None
     tokens_per_second: float | None = None
+
+
+@dataclass(frozen=True)
+class BenchReport:
+    """How fast an endpoint answered, a level a load, in the order they were sent."""
+
+    endpoint: str
+    model: str
+    engine: str
+    pod: str
+    input_tokens: int
+    """What was asked for; each level says what the server counted."""
+    output_tokens: int
+    levels: tuple[Level, ...]
+    ttft_limit_s: float | None = None
+    """The limits of goodput; None where none was given."""
+    tpot_limit_s: float | None = None
+    e2e_limit_s: float | None = None
+
+
+@dataclass(frozen=True)
+class SmokeReport:
+    """What an endpoint was tried for, and whether all of it went well."""
+
+    endpoint: str
+    model: str
+    engine: str
+    pod: str
+    ok: bool
+    checks: tuple[Check, ...]
+
+
+@dataclass(frozen=True)
+class MatrixList:
+    """Which models run on which engines and backends of a pod, a row for each that was tried."""
+
+    rows: tuple[Tried, ...]
+    pod: str
+    machine: str
+    podlab: str
+    """The version that tried them."""
+    saved: str | None = None
+    """The file the table was written to."""
+
+
+@dataclass(frozen=True)
+class HubModelList:
+    """Models that a search of the hub found, the most downloaded first; `pod` is what they were held against."""
+
+    models: tuple[HubModel, ...]
+    pod: str = ""
+
+
+@dataclass(frozen=True)
+class DownloadDetail:
+    """A download, and the model it brought; null while it goes on."""
+
+    download: DownloadRow
+    model: StoredModel | None = None
+
+
+@dataclass(frozen=True)
+class DownloadList:
+    """Downloads on the pods asked, newest first on each, and how each pod answered."""
+
+    downloads: tuple[DownloadRow, ...]
+    pods: tuple[PodStatus, ...]
+
+
+@dataclass(frozen=True)
+class FileList:
+    """Models whose files are on a pod, the largest first. With a model's name only that one, its files shown."""
+
+    models: tuple[StoredModel, ...]
+    pod: str
+    one: bool = False
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """Whether a model's files are what they should be. `mend` is the command that fetches what is not."""
+
+    model: str
+    pod: str
+    ok: bool
+    files: tuple[VerifiedFile, ...]
+    total_bytes: int
+    seconds: float
+    mend: str = ""
+
+
+@dataclass(frozen=True)
+class DiskUsage:
+    """What takes the room for models on a pod. `others` is huggingface_hub's own cache, which is only looked at."""
+
+    disk: ModelDisk
+    models: tuple[StoredModel, ...]
+    others: tuple[CachedModel, ...] = ()
+
+
+@dataclass(frozen=True)
+class CacheQuota:
+    """How much a pod's models may take; `next` would be deleted first, the least recently used at the beginning."""
+
+    disk: ModelDisk
+    next: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ShellScript:
+    """A script for a shell, and the command that installs it."""
+
+    shell: str
+    text: str
+    install: str
 
 
 @dataclass(frozen=True)
@@ -219,6 +455,7 @@ def rows(value: Any) -> list[Any] | None:
 
 _ROWS = {
     PodList: "pods", EndpointList: "endpoints", ModelList: "models", JobList: "jobs", TunnelList: "tunnels",
-    SettingList: "settings", SecretList: "secrets",
+    SettingList: "settings", SecretList: "secrets", ImportList: "machines", MatrixList: "rows",
+    HubModelList: "models", DownloadList: "downloads", FileList: "models",
 }  # fmt: skip
 """The tables, and which field holds their rows."""

@@ -38,6 +38,8 @@ class Option:
     default: Any = None
     values: Values | tuple[str, ...] | None = None
     short: str = ""
+    many: bool = False
+    """It may be given several times; its value is then a list, None when it was not given."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,14 @@ class Verb:
     """What the words after `--` are, for help; "" when there are none."""
     cell: Literal["no", "may", "must"] = "no"
     """Whether it has a cell form (`%%pod run`)."""
+    in_terminal: str = ""
+    """What to do instead in a terminal, for a verb on what only a notebook keeps; "" where it works there too."""
 
     def handler(self, workspace: Workspace, args: Namespace) -> Work[Outcome]:
         """Begin to carry it out: a generator of events that returns an Outcome.
 
         `args` has one attribute per operand and option (dashes become underscores), `rest` (the words after `--`),
-        and `cell` (the cell's body, or None).
+        `cell` (the cell's body, or None) and `stdin` (what was piped into the terminal's command, to be read, or None).
         """
         from importlib import import_module
 

@@ -11,7 +11,21 @@ import time
 from typing import Any
 
 from podlab.display import sanitize
-from podlab.display.layout import SYMBOLS, Block, Cell, Facts, Head, Line, Prose, Steps, Table, Tone, Verbatim
+from podlab.display.layout import (
+    SYMBOLS,
+    Bars,
+    Block,
+    Cell,
+    Facts,
+    Head,
+    Line,
+    Part,
+    Prose,
+    Steps,
+    Table,
+    Tone,
+    Verbatim,
+)
 from podlab.display.markdown import PRE, markdown
 from podlab.display.progress import amount_text, stage_text
 from podlab.display.sheets import sheet
@@ -24,12 +38,22 @@ from podlab.events import Notice, Stage
 _LEFT = "text-align:left;vertical-align:top"
 _RIGHT = "text-align:right;vertical-align:top;font-variant-numeric:tabular-nums"
 _WHOLE = "white-space:nowrap"
+_WORDS = "overflow-wrap:normal"
+"""Of a title: where the page is narrow it is broken between its words."""
 _QUIET = "color:var(--jp-ui-font-color2,inherit)"
 _TABLE = "margin:0 0 4px;border-collapse:collapse;table-layout:auto"
 _PAGE = "color:var(--jp-ui-font-color1,inherit);overflow-wrap:anywhere"
 _SHORT, _COPIED = 24, 60
 """Characters of an entry, and of one to copy, that is not broken into lines."""
+_FOLDED, _PADDING, _PAGE_LETTERS = 26, 2, 100
+"""Characters of an entry that is, of the space around each, and of a notebook's column in a window 1200 pixels wide."""
 _BAR = "accent-color:var(--jp-brand-color1,#1976d2);width:12em;vertical-align:middle;margin-right:8px"
+_PIECES = "display:flex;gap:1px;height:1.1em;max-width:48em;margin:2px 0 6px;overflow:hidden"
+_PIECE_COLOURS = (
+    "var(--jp-brand-color1,#1976d2)", "var(--jp-warn-color1,#e65100)", "var(--jp-accent-color1,#388e3c)",
+    "var(--jp-info-color1,#0097a7)",
+)  # fmt: skip
+_SPARE = "var(--jp-layout-color3,#bdbdbd)"
 _SYMBOL = "display:inline-block;width:1.3em;text-align:left"
 _TONES: dict[Tone, str] = {
     "plain": "", "quiet": _QUIET, "good": "color:var(--jp-success-color1,#388e3c)",
@@ -53,14 +77,18 @@ def prose_html(text: str, *, reasoning: str = "", figures: str = "", busy: bool 
 
 def stage_html(stage: Stage, elapsed_s: float) -> str:
     """A step of long work: a bar where the end is known, and always the same thing as text."""
-    bar = ""
-    if stage.done is not None and stage.total:
-        label = _escaped(amount_text(stage))
-        bar = (
-            f'<progress style="{_BAR}" max="{stage.total}" value="{min(stage.done, stage.total)}" '
-            f'aria-label="{label}"></progress>'
-        )
-    return _page(f'<div role="status">{bar}{_escaped(stage_text(stage, elapsed_s))}</div>')
+    parts = "".join(f"<div>{_bar_html(part)}{_escaped(stage_text(part))}</div>" for part in stage.parts)
+    return _page(f'<div role="status">{_bar_html(stage)}{_escaped(stage_text(stage, elapsed_s))}{parts}</div>')
+
+
+def _bar_html(stage: Stage) -> str:
+    if stage.done is None or not stage.total:
+        return ""
+    label = _escaped(amount_text(stage))
+    return (
+        f'<progress style="{_BAR}" max="{stage.total}" value="{min(stage.done, stage.total)}" '
+        f'aria-label="{label}"></progress>'
+    )
 
 
 def line_html(text: str) -> str:
@@ -117,32 +145,96 @@ def _block(block: Block) -> str:
             return f"<div>{_escaped(block.lead)}</div><ol>{items}</ol>"
         case Prose():
             return _prose(block)
+        case Bars():
+            return _bars(block)
+
+
+def _bars(bars: Bars) -> str:
+    """Bars of coloured pieces, with a legend. Hidden from those who hear the page: a table beside says the same."""
+    scale = max((sum(part.amount for part in bar.parts) for bar in bars.bars), default=0.0) or 1.0
+    rows = []
+    for bar in bars.bars:
+        pieces = "".join(
+            f'<span title="{_escaped(f"{part.name} {part.text}")}" style="width:{100 * part.amount / scale:.2f}%;'
+            f'background:{_piece_colour(part, index)}"></span>'
+            for index, part in enumerate(bar.parts)
+            if part.amount > 0
+        )
+        rows.append(f'<div>{_escaped(bar.label)}<span aria-hidden="true" style="{_PIECES}">{pieces}</span></div>')
+    return "".join(rows) + _legend(bars)
+
+
+def _legend(bars: Bars) -> str:
+    parts = bars.bars[0].parts if bars.bars else ()
+    entries = "".join(
+        f'<span style="{_WHOLE};margin-right:1em"><span aria-hidden="true" style="display:inline-block;width:.8em;'
+        f'height:.8em;margin-right:.4em;background:{_piece_colour(part, index)}"></span>{_escaped(part.name)}</span>'
+        for index, part in enumerate(parts)
+    )
+    return f'<div style="{_QUIET};margin-bottom:4px">{entries}</div>'
+
+
+def _piece_colour(part: Part, index: int) -> str:
+    return _SPARE if part.spare else _PIECE_COLOURS[index % len(_PIECE_COLOURS)]
 
 
 def _table(table: Table) -> str:
     if not table.rows:
         return f'<div style="{_QUIET}">{_escaped(table.empty)}</div>'
+    plain = _kept(table)
+    notes = [index for index, head in enumerate(table.heads) if head.note]
     heads = "".join(
-        f'<th scope="col" style="{_RIGHT if head.numeric else _LEFT};{_WHOLE}">{_escaped(head.title)}</th>'
-        for head in table.heads
+        f'<th scope="col" style="{_RIGHT if head.numeric else _LEFT};{_WORDS}">{_escaped(head.title)}</th>'
+        for head in (table.heads[index] for index in plain)
     )
-    rows = "".join(f"<tr>{_row(table.heads, row)}</tr>" for row in table.rows)
+    rows = "".join(f"<tr>{_row([(table.heads[index], row[index]) for index in plain])}</tr>" for row in table.rows)
     drawn = f'<table style="{_TABLE}"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>'
-    return f'<div style="overflow-x:auto">{drawn}</div>'
+    below = "".join(_note(row[0], row[index]) for row in table.rows for index in notes if row[index].text)
+    left_out = [head.title for index, head in enumerate(table.heads) if index not in plain and not head.note]
+    said = ""
+    if left_out:
+        said = f'<div style="{_QUIET}">Left out for want of width: {_escaped(", ".join(left_out))}.</div>'
+    return f'<div style="overflow-x:auto">{drawn}</div>{said}{below}'
 
 
-def _row(heads: tuple[Head, ...], row: tuple[Cell, ...]) -> str:
+def _kept(table: Table) -> list[int]:
+    """The columns that a page of usual width has room for, without the notes, which stand below."""
+    kept = [index for index, head in enumerate(table.heads) if not head.note]
+    for index in sorted(kept, key=lambda index: -table.heads[index].spare):
+        if sum(_letters(table, each) + _PADDING for each in kept) <= _PAGE_LETTERS:
+            break
+        if table.heads[index].spare:
+            kept.remove(index)
+    return kept
+
+
+def _letters(table: Table, index: int) -> int:
+    """About how wide a column is at its narrowest: its longest unbroken entry, or a word of its title."""
+    cells = [row[index] for row in table.rows]
+    narrowest = (len(cell.text) if index == 0 or _unbroken(cell) else _FOLDED for cell in cells)
+    return max(*map(len, table.heads[index].title.split(" ")), *narrowest)
+
+
+def _row(entries: list[tuple[Head, Cell]]) -> str:
     """The first entry names its row for those who hear the table; short entries are not broken."""
-    first, *others = row
+    (_, first), *others = entries
     named = f'<th scope="row" style="{_LEFT};{_WHOLE};font-weight:500">{_cell(first)}</th>'
     return named + "".join(
-        f'<td style="{_RIGHT if head.numeric else _LEFT};{_width(cell)}">{_cell(cell)}</td>'
-        for head, cell in zip(heads[1:], others, strict=True)
+        f'<td style="{_RIGHT if head.numeric else _LEFT};{_width(cell)}">{_cell(cell)}</td>' for head, cell in others
     )
+
+
+def _note(row: Cell, note: Cell) -> str:
+    """Words of any length about a row stand below the table: in it they would push the other columns out of view."""
+    return f"<div><b>{_cell(row)}</b>: {_cell(note)}</div>"
 
 
 def _width(cell: Cell) -> str:
-    return _WHOLE if len(cell.text) <= (_COPIED if cell.code else _SHORT) else "min-width:14em"
+    return _WHOLE if _unbroken(cell) else "min-width:14em"
+
+
+def _unbroken(cell: Cell) -> bool:
+    return len(cell.text) <= (_COPIED if cell.code else _SHORT)
 
 
 def _cell(cell: Cell) -> str:

@@ -28,6 +28,11 @@ class Head:
 
     title: str
     numeric: bool = False
+    note: bool = False
+    """Words of any length about the row. A page has them below the table; a terminal, too, where they do not fit, and
+    then cuts them in the table."""
+    spare: int = 0
+    """How soon a terminal that is too narrow goes without the column: the highest first, 0 never."""
 
 
 @dataclass(frozen=True)
@@ -80,4 +85,29 @@ class Prose:
     """Who said it, where more than one does."""
 
 
-Block = Table | Facts | Verbatim | Line | Steps | Prose
+@dataclass(frozen=True)
+class Part:
+    """A piece of a bar: `amount` in the bar's own unit, `text` the same for people. A `spare` piece is what is left."""
+
+    name: str
+    amount: float
+    text: str
+    spare: bool = False
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What a whole is made of, in order."""
+
+    label: str
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Several wholes with pieces of the same names, drawn to the same scale, and one legend for all."""
+
+    bars: tuple[Bar, ...]
+
+
+Block = Table | Facts | Verbatim | Line | Steps | Prose | Bars

@@ -6,6 +6,8 @@ from podlab.display import sanitize
 from podlab.events import Stage
 from podlab.units import bytes_text, duration_text
 
+_BAR_LETTERS = 20
+
 
 def amount_text(stage: Stage) -> str:
     """'3.1 of 12.0 MB, 26 %', '3 of 7, 43 %', '3.1 MB', or '' where nothing is counted."""
@@ -20,6 +22,11 @@ def amount_text(stage: Stage) -> str:
     return f"{done} of {total}{percent}"
 
 
+def stage_lines(stage: Stage, elapsed_s: float | None = None) -> str:
+    """The same, and below it a line for each of its parts: '  [#####-----] model.gguf: 3.1 of 6.2 MB, 50 %'."""
+    return "\n".join([stage_text(stage, elapsed_s), *(f"  {_bar(part)} {stage_text(part)}" for part in stage.parts)])
+
+
 def stage_text(stage: Stage, elapsed_s: float | None = None) -> str:
     """'Downloading tiny: 3.1 of 12.0 MB, 26 % (4.2 s)'. The time shows from the first second on."""
     amount = amount_text(stage)
@@ -27,6 +34,11 @@ def stage_text(stage: Stage, elapsed_s: float | None = None) -> str:
     if elapsed_s is None or elapsed_s < 1:
         return said
     return f"{said} ({duration_text(float(int(elapsed_s)) if elapsed_s >= 10 else elapsed_s)})"
+
+
+def _bar(stage: Stage) -> str:
+    filled = min(_BAR_LETTERS, _BAR_LETTERS * (stage.done or 0) // stage.total) if stage.total else 0
+    return f"[{'#' * filled}{'-' * (_BAR_LETTERS - filled)}]"
 
 
 def _count(count: int | None, unit: str) -> str:

@@ -3,33 +3,69 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from podlab.commands.results import (
+    BenchReport,
     ConversationDetail,
     Done,
     EndpointDetail,
     EndpointList,
+    FitReport,
+    ImportList,
+    ImportRow,
     JobList,
+    MatrixList,
+    ModelDetail,
     ModelList,
     ModelRow,
     Plan,
     PodDetail,
     PodList,
+    RecipeRow,
     Reply,
     SecretList,
     SecretRow,
     SettingList,
     SettingRow,
+    ShellScript,
+    SmokeReport,
     Transfer,
     TunnelList,
     UrlDetail,
     document,
 )
+from podlab.display import sanitize
+from podlab.display.fit import fit_report
+from podlab.display.gpus import driver_text, gpus_text, pod_sample
 from podlab.display.layout import Block, Cell, Facts, Line, Prose, Steps, Verbatim
-from podlab.display.tables import age_cell, bytes_cell, endpoint_state_cell, pod_state_cell, table_of, text_cell
-from podlab.types import Endpoint, Interactive, JobRow, LogLines, PodState, PodStatus, TunnelRow
+from podlab.display.tables import (
+    age_cell,
+    bytes_cell,
+    count_cell,
+    endpoint_state_cell,
+    memory_cell,
+    pod_state_cell,
+    table_of,
+    text_cell,
+    tokens_cell,
+)
+from podlab.display.weights import DRAWN as WEIGHTS_DRAWN
+from podlab.loadtest import Level
+from podlab.types import (
+    Check,
+    Endpoint,
+    Explanation,
+    Interactive,
+    JobRow,
+    LogLines,
+    PodSample,
+    PodState,
+    PodStatus,
+    Tried,
+    TunnelRow,
+)
 from podlab.units import age_text, bytes_text, duration_text, rate_text
 
 _EMPTY: dict[type, tuple[str, type, str]] = {
@@ -95,15 +131,87 @@ def _pod_detail(value: PodDetail, now: float) -> tuple[Block, ...]:
         ("system", text_cell(value.system)),
         ("Python", text_cell(value.python)),
         ("CPUs", text_cell(value.cpu_count)),
-        ("memory", bytes_cell(value.memory_bytes)),
+        ("memory", memory_cell(value.memory_bytes)),
         ("free disk", bytes_cell(value.free_disk_bytes)),
         ("home", text_cell(value.home)),
+        ("GPUs", Cell("" if value.gpus is None else gpus_text(value.gpus) or "none")),
+        ("driver", Cell(driver_text(value.driver, value.cuda))),
     ]
     return (Facts(_present(pairs)),)
 
 
 def _endpoint_list(value: EndpointList, now: float) -> tuple[Block, ...]:
     return (table_of(value.endpoints, Endpoint, now=now, empty="No endpoints."), *_silent(value.pods, now))
+
+
+def _model_detail(value: ModelDetail, now: float) -> tuple[Block, ...]:
+    model = value.model
+    pairs = [
+        ("model", Cell(model.id)),
+        ("summary", Cell(model.summary)),
+        ("fits", Cell(" ".join(part for part in (_VERDICTS[model.fits] if model.how else "", model.how) if part))),
+        ("source", Cell(model.source, code=True)),
+        ("also called", text_cell(value.aliases)),
+        ("engine", Cell(model.engine + (f" {value.min_version} or newer" if value.min_version else ""))),
+        ("format", Cell(value.format)),
+        ("parameters", count_cell(model.parameters)),
+        ("at work per token", count_cell(model.active_parameters)),
+        ("size", bytes_cell(model.size_bytes)),
+        ("context", tokens_cell(model.context)),
+        ("licence", Cell((model.licence or "not known") + (", gated: it needs HF_TOKEN" if model.gated else ""))),
+        ("tool parser", text_cell(value.tool_parser)),
+        ("reasoning parser", text_cell(value.reasoning_parser)),
+        *(
+            (sanitize.line(name.replace("_", " ")), text_cell(found))
+            for name, found in value.geometry.items()
+            if name not in _SAID
+        ),
+        *_sources(value.sources),
+    ]
+    recipes = table_of(value.recipes, RecipeRow, now=now) if value.recipes else None
+    return (Facts(_present(pairs)), *((recipes,) if recipes else ()))
+
+
+def _sources(sources: Mapping[str, str]) -> Iterator[tuple[str, Cell]]:
+    """Each address once, with all that is from there."""
+    for address in dict.fromkeys(sources.values()):
+        names = ", ".join(name for name, where in sources.items() if where == address)
+        yield sanitize.line(f"source of {names}"), Cell(address)
+
+
+_VERDICTS = {True: "yes, on", False: "no,", None: "not known,"}
+_SAID = frozenset({"parameters", "active_parameters", "max_context", "weight_bytes"})
+
+
+def _import_list(value: ImportList, now: float) -> tuple[Block, ...]:
+    table = table_of(value.machines, ImportRow, now=now, empty=f"{value.path} knows no machine.")
+    return (table, *(Line(Cell(note)) for note in value.notes))
+
+
+def _bench(value: BenchReport, now: float) -> tuple[Block, ...]:
+    asked = f"{value.endpoint} on {value.pod} ({value.engine}), {value.output_tokens} tokens asked for an answer"
+    given = {"TTFT": value.ttft_limit_s, "TPOT": value.tpot_limit_s, "E2E": value.e2e_limit_s}
+    limits = ", ".join(f"{name} {duration_text(most_s)}" for name, most_s in given.items() if most_s is not None)
+    errors = dict.fromkeys(error for level in value.levels for error in level.errors)
+    return (
+        Line(Cell(asked + (f"; goodput within {limits}" if limits else ""))),
+        table_of(value.levels, Level, now=now),
+        *(Line(Cell(error, tone="bad")) for error in errors),
+    )
+
+
+def _smoke(value: SmokeReport, now: float) -> tuple[Block, ...]:
+    said = f"{value.endpoint} on {value.pod} ({value.engine}) " + ("does what it should" if value.ok else "fails")
+    return (Line(Cell(said, tone="good" if value.ok else "bad")), table_of(value.checks, Check, now=now))
+
+
+def _matrix(value: MatrixList, now: float) -> tuple[Block, ...]:
+    where = f"{value.pod}: {value.machine}" + (f"; the table is in {value.saved}" if value.saved else "")
+    return (table_of(value.rows, Tried, now=now, empty="Nothing was tried."), Line(Cell(where, tone="quiet")))
+
+
+def _script(value: ShellScript, now: float) -> tuple[Block, ...]:
+    return (Verbatim(value.text.rstrip("\n")),)
 
 
 def _job_list(value: JobList, now: float) -> tuple[Block, ...]:
@@ -154,6 +262,7 @@ def _url(value: UrlDetail, now: float) -> tuple[Block, ...]:
         ("base URL", Cell(value.base_url, code=True)),
         ("key", Cell("" if value.key is None else str(value.key))),
         ("model", Cell(value.model, code=True)),
+        ("works", Cell(value.works)),
     ]
     blocks: list[Block] = [Facts(_present(pairs))]
     if value.exports:
@@ -164,7 +273,25 @@ def _url(value: UrlDetail, now: float) -> tuple[Block, ...]:
 
 
 def _log(value: LogLines, now: float) -> tuple[Block, ...]:
-    return (Verbatim("\n".join(value.lines)),) if value.lines else (Line(Cell("The log is empty.")),)
+    if value.lines:
+        missing = f"{bytes_text(value.dropped_bytes)} before this were dropped: the log had come to its cap."
+        return (*((Line(Cell(missing, "quiet")),) if value.dropped_bytes else ()), Verbatim("\n".join(value.lines)))
+    return (Line(Cell("Nothing was added to the log in that time." if value.offset else "The log is empty.")),)
+
+
+_NO_CAUSE = {"other": "No rule knows this log. Read it yourself, from the last error upwards."}
+
+
+def _explanation(value: Explanation, now: float) -> tuple[Block, ...]:
+    known = value.verified or value.cause == "other"
+    pairs = [
+        ("cause", Cell(value.cause, tone="good" if value.cause == "none" else "bad")),
+        ("engine", Cell(value.engine or "")),
+        ("suggestion", Cell(value.suggestion or _NO_CAUSE.get(value.cause, ""))),
+        ("checked", Cell("" if known else "not against a real failure: the rule follows what others report")),
+    ]
+    lines = (Verbatim("\n".join(value.lines), "log"),) if value.lines else ()
+    return (Facts(_present(pairs)), *lines)
 
 
 def _job(value: JobRow, now: float) -> tuple[Block, ...]:
@@ -182,6 +309,8 @@ def _transfer(value: Transfer, now: float) -> tuple[Block, ...]:
         what += f"; {bytes_text(value.sent_bytes)} sent, the rest was there already"
     if value.seconds > 0 and value.sent_bytes:
         what += f"; {duration_text(value.seconds)}, {bytes_text(round(value.sent_bytes / value.seconds))}/s"
+    if value.left_out:
+        what += f"; {len(value.left_out)} left out that {'is' if len(value.left_out) == 1 else 'are'} no regular file"
     return (Line(Cell(what + ".", tone="good")),)
 
 
@@ -219,14 +348,24 @@ _DRAWN: dict[type, Callable[[Any, float], tuple[Block, ...]]] = {
     Done: _done,
     Plan: _plan,
     PodDetail: _pod_detail,
+    PodSample: pod_sample,
     EndpointList: _endpoint_list,
+    FitReport: fit_report,
     EndpointDetail: _endpoint_detail,
+    ModelDetail: _model_detail,
+    ImportList: _import_list,
+    ShellScript: _script,
+    MatrixList: _matrix,
+    BenchReport: _bench,
+    SmokeReport: _smoke,
     JobList: _job_list,
     UrlDetail: _url,
     LogLines: _log,
+    Explanation: _explanation,
     JobRow: _job,
     Transfer: _transfer,
     Interactive: _interactive,
     Reply: _reply,
     ConversationDetail: _conversation,
+    **WEIGHTS_DRAWN,
 }

@@ -18,27 +18,49 @@ Backend = Literal["cpu", "cuda", "metal"]
 
 
 class Cause(StrEnum):
-    """Why an endpoint's process is gone. The value is what `Endpoint.cause` and `EngineCrashed.cause` hold."""
+    """Why a server failed. The value is what `Endpoint.cause` and `EngineCrashed.cause` hold.
 
-    OUT_OF_MEMORY_WEIGHTS = "out_of_memory_weights"
-    PORT_IN_USE = "port_in_use"
-    MODEL_NOT_FOUND = "model_not_found"
-    CORRUPT_WEIGHTS = "corrupt_weights"
+    A log can show each of them but the last two.
+    """
+
     BAD_FLAG = "bad_flag"
+    BAD_CONFIG = "bad_config"
+    """The model's own config.json is missing or makes no sense."""
+    MODEL_NOT_FOUND = "model_not_found"
+    GATED_OR_UNAUTHORIZED = "gated_or_unauthorized"
+    """The hub wants a token, or a licence accepted on the model's page."""
+    NO_NETWORK = "no_network"
+    UNSUPPORTED_ARCHITECTURE = "unsupported_architecture"
+    CORRUPT_WEIGHTS = "corrupt_weights"
+    """Damaged, incomplete or missing."""
+    MISSING_TOKENIZER = "missing_tokenizer"
+    """Missing, damaged, or of a kind that the engine does not know."""
+    TEMPLATE_ERROR = "template_error"
+    PORT_IN_USE = "port_in_use"
+    CONTEXT_TOO_LONG = "context_too_long"
+    """Longer than the model was made for."""
+    TP_MISMATCH = "tp_mismatch"
+    """The model or the machine cannot be divided into that many parts."""
+    OUT_OF_MEMORY_WEIGHTS = "out_of_memory_weights"
+    OUT_OF_MEMORY_KV = "out_of_memory_kv"
+    """The weights fitted; what was left did not suffice for the context."""
+    DISK_FULL = "disk_full"
     DRIVER_OR_DEVICE = "driver_or_device"
     NO_ENVIRONMENT = "no_environment"
     """The engine's own environment could not be made or does not import."""
-    NO_NETWORK = "no_network"
-    GATED_OR_UNAUTHORIZED = "gated_or_unauthorized"
-    """The hub wants a token, or a licence accepted on the model's page."""
     KILLED = "killed"
     """A signal ended it that we did not send; SIGKILL is often the kernel's out-of-memory killer."""
-    DISK_FULL = "disk_full"
+    WORKER_DIED = "worker_died"
+    """One of the server's processes ended while it served."""
+    HANG = "hang"
+    """It neither became ready nor ended."""
+    OTHER = "other"
+    NONE = "none"
+    """Nothing failed: it became ready, and the log shows no end."""
     EXITED = "exited"
     """It ended with status 0 by itself: for a server that is a crash too."""
     REBOOTED = "rebooted"
     """The pod's boot id changed, so no process of then is alive. Found by the monitor's record, not by the log."""
-    OTHER = "other"
 
 
 @dataclass(frozen=True)
@@ -48,6 +70,27 @@ class Diagnosis:
     cause: Cause
     lines: tuple[str, ...] = ()
     hint: str = ""
+    another_copy: bool = False
+    """The file of weights is no good, and another copy of it may be; `hint` then says only what is wrong."""
+    verified: bool = False
+    """A real failure of that kind was made and seen to say this; else it follows what others reported."""
+
+
+@dataclass(frozen=True)
+class MachineEvidence:
+    """What the machine itself says of an end. None and () mean that it was not asked."""
+
+    oom_kills: int | None = None
+    """Processes of the server that the kernel killed for memory: `oom_kill` of the cgroup's memory.events, or lines of
+    dmesg that name one of its pids."""
+    kernel_lines: tuple[str, ...] = ()
+    """Lines of dmesg since the start, of the server's own processes or of its GPUs."""
+    disk_free_bytes: int | None = None
+    """On the disk that holds the models."""
+    driver_error: str = ""
+    """What NVML or nvidia-smi says instead of an answer."""
+    alive: bool | None = None
+    """Whether the server's process is there still."""
 
 
 class HubFile(Protocol):
@@ -75,8 +118,58 @@ class HubRepository(Protocol):
 
 
 @dataclass(frozen=True)
+class Environment:
+    """A Python environment on a pod that holds an engine: one that podlab made there, or one that it was shown.
+
+    `program` is how the engine's server is begun, `flags` the options that very version has (empty: not known).
+    """
+
+    engine: str
+    version: str
+    python: str
+    program: tuple[str, ...]
+    flags: frozenset[str] = frozenset()
+    adopted: bool = False
+    """It belongs to a person: podlab uses it and never changes it."""
+
+
+class LoadStage(StrEnum):
+    """What a server does between its start and its first answer, in that order. Not every engine does all of it."""
+
+    START = "start"
+    WEIGHTS = "weights"
+    COMPILE = "compile"
+    WARM_UP = "warm-up"
+    READY = "ready"
+
+
+@dataclass(frozen=True)
+class Loading:
+    """What a log line says about loading. `done` of `total` shards or graphs, where it says so."""
+
+    stage: LoadStage
+    done: int | None = None
+    total: int | None = None
+
+
+@dataclass(frozen=True)
+class ServerMetrics:
+    """One reading of a server's own metrics. None: the server does not give that figure.
+
+    `prompt_tokens` and `generation_tokens` count from the server's start; two readings make a rate.
+    """
+
+    running: int | None = None
+    waiting: int | None = None
+    kv_used_ratio: float | None = None
+    """Of the memory for the KV cache, 0 to 1."""
+    prompt_tokens: int | None = None
+    generation_tokens: int | None = None
+
+
+@dataclass(frozen=True)
 class ServeSpec:
-    """One model to be served. Exactly one of `model_path` and `hub` says where its file is.
+    """One model to be served. Exactly one of `model_path`, `hub` and `hub_repo` says where its files are.
 
     `model_path` is a path on the pod and may begin with `{dir}` or `{home}`. `context` is in tokens and is what each
     of the `slots` (requests served at once) gets; None means what the model was trained with. `gpu_layers` None
@@ -110,6 +203,12 @@ class ServeSpec:
     """The share of each GPU's memory the engine may take, 0 to 1."""
     env: tuple[tuple[str, str], ...] = ()
     """Further variables of the engine's environment, such as a recipe asks for."""
+    environment: Environment | None = None
+    """What to run it with; None means one that the first step makes, of `engine_version`."""
+    engine_version: str | None = None
+    """None means the version podlab is tested with."""
+    force: bool = False
+    """Start although a check says that it cannot work."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +258,23 @@ class Engine(Protocol):
     @property
     def metrics_path(self) -> str | None: ...
 
+    @property
+    def probe_path(self) -> str:
+        """Where OpenAI's completions are, for a first token; "" when it is not to be asked for one."""
+        ...
+
+    @property
+    def verified(self) -> bool:
+        """Whether a test of this project runs it; else it follows its documentation, and is shown as unverified."""
+        ...
+
+    def check_options(self, spec: ServeSpec) -> None:
+        """Refuse options that are wrong on any machine, before a pod is asked: `spec` has no place of a model yet.
+
+        Raises BadArgument.
+        """
+        ...
+
     def check(self, spec: ServeSpec, facts: PodFacts) -> None:
         """Refuse what cannot work before anything is sent.
 
@@ -176,4 +292,16 @@ class Engine(Protocol):
 
     def diagnose(self, log_lines: Sequence[str], status: int | None) -> Diagnosis:
         """Why it ended. `status` is the exit status, 128 + N for signal N, None when nobody saw it end."""
+        ...
+
+    def notes(self, spec: ServeSpec) -> tuple[str, ...]:
+        """What a person should know before it starts, such as an option that had to be changed; a sentence each."""
+        ...
+
+    def stage_of(self, line: str) -> Loading | None:
+        """What a line of its log says about loading; None for a line that says nothing of it."""
+        ...
+
+    def metrics(self, text: str) -> ServerMetrics:
+        """What `metrics_path` answered. The text is untrusted: what makes no sense in it is left out."""
         ...

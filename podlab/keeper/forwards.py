@@ -18,11 +18,10 @@ from typing import Any
 
 from podlab.durable import replace_file
 from podlab.errors import BadArgument, StateDamaged
+from podlab.transport.kept_place import KEPT_S
 from podlab.transport.kept_wire import PodRef, pod_ref
 from podlab.transport.tunnel import PodStream, PortForward
 
-KEPT_S = 12 * 3600.0
-"""A forward that nobody asked for or connected to for so long does not keep the keeper alive."""
 SAVE_S = 600.0
 FIRST_PORT, PORTS, TRIES = 20_000, 12_000, 16
 """Below the ports that systems give to outgoing connections (Linux from 32768, macOS from 49152)."""
@@ -42,7 +41,7 @@ class _Open:
     streams: weakref.WeakSet[PodStream] = field(default_factory=weakref.WeakSet)
 
     def counts(self, now: float) -> bool:
-        """Whether it is worth keeping the keeper for it. A clock that was set back makes nothing older."""
+        """Whether it is worth keeping. A clock that was set back makes nothing older."""
         return bool(len(self.streams)) or now - self.used_at < KEPT_S
 
 
@@ -56,6 +55,7 @@ class Forwards:
         self._open_stream = open_stream
         self._now = now
         self._open: dict[tuple[str, int], _Open] = {}
+        self._retired: list[PortForward] = []
         self._lock = threading.Lock()
         self._saved_at = now()
 
@@ -101,12 +101,28 @@ class Forwards:
         if forget:
             self._forget(lambda row: True)
             return
+        self.hand_over()
+        self.cut()
+
+    def hand_over(self) -> None:
+        """Stop listening, so that the next keeper can; connections that are open go on until `cut`."""
         with self._lock:
             rows = list(self._open.values())
             self._save()
             self._open.clear()
         for row in rows:
-            self._close(row)
+            if row.listener is not None:
+                row.listener.retire()
+                self._retired.append(row.listener)
+
+    def is_carrying(self) -> bool:
+        """Whether a connection goes on through a forward that was handed over."""
+        return any(listener.connection_count() for listener in self._retired)
+
+    def cut(self) -> None:
+        """Cut what goes on through forwards that were handed over: a reset, no end."""
+        for listener in self._retired:
+            listener.close()
 
     def rows(self) -> tuple[tuple[str, int, int], ...]:
         """Pod id, local port, remote port of each."""
@@ -117,16 +133,24 @@ class Forwards:
                 if row.listener is not None
             )
 
-    def any_counts(self) -> bool:
-        """Whether one of them is worth keeping the keeper for. Called now and then, it also writes down their use."""
+    def tend(self) -> bool:
+        """Close and forget what nobody has used for KEPT_S; whether anything is left. To be called now and then: it
+        also writes down which are in use."""
         now = self._now()
         with self._lock:
             for row in self._open.values():
                 if len(row.streams):
                     row.used_at = now
-            if self._open and not 0 <= now - self._saved_at < SAVE_S:
-                self._save()
-            return any(row.counts(now) for row in self._open.values())
+            old = [key for key, row in self._open.items() if not row.counts(now)]
+            closing = [self._open.pop(key) for key in old]
+            is_any_left = bool(self._open)
+            try:
+                if closing or (self._open and not 0 <= now - self._saved_at < SAVE_S):
+                    self._save()
+            finally:
+                for row in closing:
+                    self._close(row)
+        return is_any_left
 
     def _listen(self, row: _Open, local_port: int) -> int:
         def connect(port: int) -> PodStream:

@@ -1,8 +1,11 @@
 """The keeper itself: one per PODLAB_HOME, which clients find by its socket.
 
 Crash-only: what it knows is in keeper.json and on the pods. It ends by itself when nothing was left to keep for
-`idle_s`: no command under way, no forward that was used or asked for within forwards.KEPT_S, and nobody asking. A
+`idle_s`: no command under way, no forward (one that was not used for KEPT_S is closed), and nobody asking. A
 connection to a pod alone is nothing to keep: it costs a second to make another one.
+
+When a keeper of another build takes over, this one stops listening at once, and stays for what it has begun: commands
+and connections through its forwards go on for LINGER_S at most, while new ones are the other keeper's.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from podlab import __version__
@@ -55,14 +58,33 @@ from podlab.transport.kept_wire import (
 
 IDLE_S = 600.0
 LINGER_S = 600.0
-"""How long commands may go on after another keeper took over."""
+"""How long commands and forwarded connections may go on after another keeper took over."""
+LOOK_S = 1.0
 REQUEST_TIMEOUT_S = 10.0
 TICK_S = 60.0
 GOODBYE_S = 2.0
 THREADS = 8192
 """More than there are descriptors for; a command has two. Kept for the next one: to start one takes longer."""
 
+TAKEN_OVER = "another keeper takes over"
+
 _log = logging.getLogger(__name__)
+
+
+def linger(
+    is_busy: Callable[[], bool],
+    pause: Callable[[float], object],
+    limit_s: float = LINGER_S,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+) -> bool:
+    """Wait until nothing is under way, `limit_s` at most; whether that came. `pause` waits up to some seconds."""
+    until = clock() + limit_s
+    while is_busy():
+        if (left_s := until - clock()) <= 0:
+            return False
+        pause(min(left_s, LOOK_S))
+    return True
 
 
 class Keeper:
@@ -88,7 +110,7 @@ class Keeper:
         self._listener = place.listen()
 
     def run(self) -> None:
-        """Serve until it is time to end. Commands may go on for LINGER_S when another keeper takes over."""
+        """Serve until it is time to end. What is under way may go on for LINGER_S when another keeper takes over."""
         # A signal may be delivered to any thread; by this, whichever it is wakes the one that handles it.
         signal.set_wakeup_fd(self._wake_writer, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -97,14 +119,21 @@ class Keeper:
         self._serve()
         _log.info("the keeper ends: %s", self._end)
         self._release()
+        if self._end == TAKEN_OVER:
+            linger(self._is_busy, self._pause)
         with self._changed:
-            if self._end == "another keeper takes over":
-                self._changed.wait_for(lambda: not self._under_way, LINGER_S)
             sessions = list(self._sessions)
         for session in sessions:
             session.end()
-        with self._changed:
-            self._changed.wait_for(lambda: not self._under_way, GOODBYE_S)
+        self._forwards.cut()
+        linger(self._is_busy, self._pause, GOODBYE_S)
+
+    def _is_busy(self) -> bool:
+        return bool(self._under_way) or self._forwards.is_carrying()
+
+    def _pause(self, longest_s: float) -> None:
+        with self._changed:  # told when a command ends; a forwarded connection ends without a word
+            self._changed.wait(longest_s)
 
     def _serve(self) -> None:
         waiting = select.poll()
@@ -135,15 +164,15 @@ class Keeper:
         if not self._place.is_own(self._listener):
             self.end("its socket was removed")
             return
-        if self._any_forward_counts():
+        if self._any_forward_is_left():
             self._busy_at = time.monotonic()
         with self._changed:  # a client is either counted before this, or finds nobody and starts another keeper
             if not self._under_way and time.monotonic() - self._busy_at >= self._idle_s:
                 self.end("nothing is left to keep")
 
-    def _any_forward_counts(self) -> bool:
+    def _any_forward_is_left(self) -> bool:
         try:
-            return self._forwards.any_counts()
+            return self._forwards.tend()
         except (OSError, StateDamaged) as error:
             _log.warning("cannot write %s: %s", self._place.forwards, error)
             return True
@@ -165,7 +194,10 @@ class Keeper:
             self._place.remove()
         self._listener.close()
         try:
-            self._forwards.close_all(forget=self._end == "it was told to stop")
+            if self._end == TAKEN_OVER:
+                self._forwards.hand_over()
+            else:
+                self._forwards.close_all(forget=self._end == "it was told to stop")
         except (OSError, StateDamaged) as error:
             _log.warning("cannot write %s: %s", self._place.forwards, error)
         os.close(self._lock_descriptor)
@@ -191,7 +223,7 @@ class Keeper:
     def _greet(self, connection: socket.socket, inbox: Inbox, hello: ClientHello) -> None:
         handing_over = hello.ask == "hand-over"
         if handing_over:
-            self.end("another keeper takes over")
+            self.end(TAKEN_OVER)
             self._released.wait(REQUEST_TIMEOUT_S)
         # An older client of the same protocol is served: it would only start what is older, or the same again.
         serves = handing_over or (

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from podlab import secrets
-from podlab.chat import Answer, Conversation, Sampling, ask
+from podlab.chat import SAVED_WHERE, Answer, Conversation, Sampling, ask
 from podlab.errors import BadArgument, BadSecret, ChatError, HttpError, NotFound, StreamBroken
-from podlab.events import Chunk, Work
+from podlab.events import Chunk, Notice, Work
 from podlab.http import Http
 from podlab.lab import endpoints, pods
 from podlab.types import Message
@@ -69,7 +69,7 @@ def current(workspace: Workspace, name: str | None) -> Conversation:
     wanted = name or workspace.last_chat
     if wanted is None or wanted not in workspace.conversations:
         raise NotFound(
-            f"There is no conversation{f' with {wanted!r}' if wanted else ''} here.", hint="Begin one with %%chat"
+            f"There is no conversation{f' with {wanted!r}' if wanted else ''} here.", hint="Say something first."
         )
     return workspace.conversations[wanted]
 
@@ -79,9 +79,11 @@ def load(workspace: Workspace, path: Path, name: str | None) -> Conversation:
     try:
         conversation = Conversation.load(path.read_text("utf-8"))
     except (FileNotFoundError, IsADirectoryError):
-        raise NotFound(f"There is no file {path}.", hint="See: %chat save FILE") from None
+        raise NotFound(f"There is no file {path}.", hint=SAVED_WHERE) from None
     except UnicodeDecodeError as error:
-        raise ChatError(f"{path} is not a saved conversation.", hint="See: %chat save FILE") from error
+        raise ChatError(f"{path} is not a saved conversation.", hint=SAVED_WHERE) from error
+    except OSError as error:
+        raise ChatError(f"{path} cannot be read: {error.strerror}.", hint=SAVED_WHERE) from error
     if name:
         conversation = dataclasses.replace(conversation, endpoint=name)
     workspace.conversations[conversation.endpoint] = conversation
@@ -100,7 +102,8 @@ def infer(
 ) -> Work[tuple[Answer, str]]:
     """Ask any OpenAI-compatible server one thing; `key_name` names the secret that holds its key.
 
-    An endpoint of ours needs no name: its own key is used.
+    An endpoint of ours needs no name: its own key is used. Returns the answer, and the model that gave it as the
+    server calls it.
     """
     key = secrets.find(key_name) if key_name else _own_key(workspace, url)
     if key_name and key is None:
@@ -109,11 +112,13 @@ def infer(
     try:
         if model is None:
             model = _first_model(http)
+        elif (listed := _listed(http)) and model not in listed:  # some know a model by more names than they list
+            yield Notice(f"{http.base_url} lists {', '.join(listed[:5])}, not {model}.", "warning")
         conversation = Conversation(url, model).saying(prompt)
         answer = yield from ask(http, conversation, sampling)
     finally:
         http.close()
-    return answer, model
+    return answer, answer.model or model
 
 
 def _given(value: T | None, default: T) -> T:
@@ -121,11 +126,27 @@ def _given(value: T | None, default: T) -> T:
 
 
 def _first_model(http: Http) -> str:
-    listed = http.get_json("/models")
+    names = _names(http.get_json("/models"))
+    if not names:
+        raise BadArgument(f"{http.base_url} lists no model.", hint="Name it with --model")
+    return names[0]
+
+
+def _listed(http: Http) -> list[str]:
+    """The models a server lists; none where it has no such list."""
     try:
-        return str(listed["data"][0]["id"])
-    except (KeyError, IndexError, TypeError) as error:
-        raise BadArgument(f"{http.base_url} lists no model.", hint="Name it with --model") from error
+        return _names(http.get_json("/models"))
+    except HttpError as error:
+        if not error.status:  # it does not answer at all
+            raise
+        return []
+
+
+def _names(listed: Any) -> list[str]:
+    try:
+        return [str(model["id"]) for model in listed["data"]]
+    except (KeyError, TypeError):
+        return []
 
 
 def _own_key(workspace: Workspace, url: str) -> Secret | None:
@@ -147,17 +168,20 @@ def _reached(workspace: Workspace, name: str | None) -> Reached:
 def _ask_again_if_moved(
     workspace: Workspace, reached: Reached, conversation: Conversation, sampling: Sampling, heard: list[Chunk]
 ) -> Work[Answer]:
-    """Ask; when nothing at all came back, look where the endpoint is now and ask there, once.
+    """Ask; when nobody took the question, look where the endpoint is now and ask there, once.
 
-    An address that was kept from the last turn may be of an endpoint that was restarted, or of a tunnel that is gone.
+    An address that was kept from the last turn may be of an endpoint that was restarted, or of a tunnel that is gone:
+    then no connection can be made, or another server refuses our key or our path. After anything else the server may
+    be at work on an answer already, and asking again would make it work twice; only the next turn looks anew.
     """
     try:
         return (yield from _ask(workspace.http(reached), conversation, sampling, heard))
     except (HttpError, StreamBroken) as error:
-        gone = isinstance(error, StreamBroken) or error.status in (401, 404)
-        if heard or not gone:
+        moved = not error.sent or (isinstance(error, HttpError) and error.status in (401, 404))
+        if moved or isinstance(error, StreamBroken):
+            workspace.forget_reached(reached.endpoint.id)
+        if heard or not moved:
             raise
-        workspace.forget_reached(reached.endpoint.id)
         found = endpoints.reach(workspace, reached.endpoint.name)
         return (yield from _ask(workspace.http(found), conversation, sampling, heard))
 

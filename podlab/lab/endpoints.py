@@ -6,18 +6,24 @@ import codecs
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from typing import TypeVar
 
 from podlab.engines import engine_named
+from podlab.engines.base import ServerMetrics
 from podlab.errors import EngineNotReady, NotFound, PodlabError
 from podlab.events import Stage, Work
-from podlab.lab import pods, states
+from podlab.http import Http
+from podlab.lab import attached, pods, states
 from podlab.lab.facts import Facts, Piece, Tail
 from podlab.lab.fanout import ask_all
 from podlab.lab.patience import persistent
 from podlab.lab.workspace import Reached, Workspace
 from podlab.types import ALIVE, Endpoint, EndpointState, LogLines, Pod, PodStatus
+from podlab.units import bytes_text
 
+CLOCK_SLACK_S = 5.0
+T = TypeVar("T")
 STOP_WORDS = {
     "intent": "Stopping {name}",
     "term": "Asked {name} to end",
@@ -40,8 +46,14 @@ def endpoint_of(workspace: Workspace, pod: Pod, facts: Facts) -> Endpoint:
     return Endpoint(
         facts.id, facts.name, pod.name, facts.model, facts.engine, state, cause, detail,
         facts.pid if facts.alive or state is EndpointState.ORPHAN else None, facts.port, facts.gpus, url,
-        facts.started_at, status, facts.generation,
+        _our_time(facts, facts.started_at), status, facts.generation,
     )  # fmt: skip
+
+
+def _our_time(facts: Facts, at: float | None) -> float | None:
+    """A time of the pod's clock by ours. Clocks that agree but for the way of an answer are taken to be the same."""
+    ahead_s = facts.now - time.time()
+    return at if at is None or abs(ahead_s) < CLOCK_SLACK_S else at - ahead_s
 
 
 def judge(facts: Facts) -> tuple[EndpointState, str | None, str]:
@@ -52,23 +64,35 @@ def judge(facts: Facts) -> tuple[EndpointState, str | None, str]:
 def listing(workspace: Workspace, asked: Sequence[Pod]) -> tuple[list[Endpoint], list[PodStatus]]:
     """The endpoints of these pods, all asked at the same time, and how each pod answered.
 
-    A pod that does not answer within the deadline contributes what was last seen of it, as unreachable.
+    A pod that does not answer within the deadline contributes what was last seen of it, as unreachable. What several
+    pods tell of, because they are one machine, is there once: under the pod in use, else under the first of them.
     """
 
-    def question(pod: Pod) -> list[Endpoint]:
-        return [endpoint_of(workspace, pod, facts) for facts in _newest(workspace.side(pod).list())]
+    def question(pod: Pod) -> list[tuple[str, Endpoint]]:
+        newest = _newest(workspace.side(pod).list())
+        return [(facts.place, endpoint_of(workspace, pod, facts)) for facts in newest]
 
     answers = ask_all(list(asked), question, deadline_s=workspace.value("deadline_s"))
-    found: list[Endpoint] = []
     statuses = [pods.status_of(workspace, pod, answer) for pod, answer in zip(asked, answers, strict=True)]
+    told: list[tuple[str, Endpoint]] = []
+    remembered: list[Endpoint] = []
     for pod, answer in zip(asked, answers, strict=True):
         if isinstance(answer, PodlabError):
-            remembered = workspace.store.endpoints_of(pod.id)
-            found += [_unreachable(endpoint, answer) for endpoint in remembered if endpoint.state in ALIVE]
+            seen = workspace.store.endpoints_of(pod.id)
+            remembered += [_unreachable(endpoint, pod, answer) for endpoint in seen if endpoint.state in ALIVE]
         else:
-            workspace.store.saw_endpoints(pod.id, answer, time.time())
-            found += answer
-    return found, statuses
+            workspace.store.saw_endpoints(pod.id, [endpoint for _, endpoint in answer], time.time())
+            told += answer
+    in_use = workspace.value("pod")
+    found = _once(told, lambda each: (each[0], each[1].id), lambda each: each[1].pod == in_use)
+    known = {endpoint.id for _, endpoint in found}
+    return [endpoint for _, endpoint in found] + [each for each in remembered if each.id not in known], statuses
+
+
+def remember(workspace: Workspace, pod: Pod, endpoint: Endpoint) -> None:
+    """Note an endpoint as it was just seen, without asking its pod about all others again."""
+    others = [each for each in workspace.store.endpoints_of(pod.id) if endpoint.name != each.name]
+    workspace.store.saw_endpoints(pod.id, [endpoint, *others], time.time())
 
 
 def find(workspace: Workspace, name: str | None, on: str | None = None) -> tuple[Pod, Facts]:
@@ -113,19 +137,21 @@ def stop(workspace: Workspace, name: str, on: str | None = None) -> Work[Endpoin
     return endpoint
 
 
-def log(workspace: Workspace, pod: Pod, facts: Facts, *, lines: int, since_s: float | None) -> LogLines:
-    """The end of an endpoint's log: the last `lines` lines, or what was added within `since_s` seconds."""
+def log(workspace: Workspace, pod: Pod, facts: Facts, *, lines: int | None, since_s: float | None) -> LogLines:
+    """The end of an endpoint's log: the last `lines` lines of it, or of what was added within `since_s` seconds."""
     tail = _tail(workspace, pod, facts, lines, since_s)
     text = tail.piece.data.decode(errors="replace")
-    return LogLines(tuple(text.splitlines()), tail.piece.generation, tail.piece.next_offset)
+    piece = tail.piece
+    return LogLines(tuple(text.splitlines()), piece.generation, piece.next_offset, piece.dropped)
 
 
 def follow_log(
-    workspace: Workspace, pod: Pod, facts: Facts, *, lines: int, since_s: float | None
-) -> Iterator[tuple[LogLines, str]]:
+    workspace: Workspace, pod: Pod, facts: Facts, *, lines: int | None, since_s: float | None
+) -> Generator[tuple[LogLines, str], None, None]:
     """The end of the log, then each piece that is added, with the position after it. Ends when the endpoint has.
 
-    No byte is lost or repeated over a broken link: the position is a generation and a byte.
+    No byte is lost or repeated over a broken link: the position is a generation and a byte. Where the pod has dropped
+    some, because the log came to its cap faster than it was read, a line of ours says how many.
     """
     tail = _tail(workspace, pod, facts, lines, since_s)
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -133,12 +159,15 @@ def follow_log(
     yield position, decoder.decode(tail.piece.data)
     side = workspace.side(pod)
     for piece in side.follow_through(facts.id, "log", position.generation, position.offset):
-        if text := decoder.decode(piece.data):
-            yield LogLines((), piece.generation, piece.next_offset), text
+        missing = f"\n[podlab: {bytes_text(piece.dropped)} of this log were dropped]\n" if piece.dropped else ""
+        if text := missing + decoder.decode(piece.data):
+            yield LogLines((), piece.generation, piece.next_offset, piece.dropped), text
 
 
 def reach(workspace: Workspace, name: str | None, on: str | None = None) -> Reached:
     """The way to an endpoint that is ready. Raises EngineNotReady saying its state, NotFound or Unreachable."""
+    if on is None and (theirs := attached.named(name)) is not None:
+        return attached.reach(workspace, theirs)
     pod, facts = find(workspace, name, on)
     endpoint = endpoint_of(workspace, pod, facts)
     if endpoint.url is None:
@@ -153,6 +182,20 @@ def reach(workspace: Workspace, name: str | None, on: str | None = None) -> Reac
     return reached
 
 
+def metrics(workspace: Workspace, name: str | None, on: str | None = None) -> ServerMetrics:
+    """What a ready endpoint's server counts about itself. What it does not tell is None."""
+    reached = reach(workspace, name, on)
+    engine = engine_named(reached.endpoint.engine)
+    if engine.metrics_path is None:
+        return ServerMetrics()
+    http = Http(reached.base_url.removesuffix("/v1"), key=reached.key)
+    try:
+        answer = http.get_bytes(engine.metrics_path)
+    finally:
+        http.close()
+    return engine.metrics(answer.content.decode(errors="replace")) if answer.status == 200 else ServerMetrics()
+
+
 def _diagnose(engine: str) -> states.Diagnose:
     try:
         return engine_named(engine).diagnose
@@ -162,13 +205,18 @@ def _diagnose(engine: str) -> states.Diagnose:
         return diagnose
 
 
-def _tail(workspace: Workspace, pod: Pod, facts: Facts, lines: int, since_s: float | None) -> Tail:
+def _tail(workspace: Workspace, pod: Pod, facts: Facts, lines: int | None, since_s: float | None) -> Tail:
     side = workspace.side(pod)
     if facts.orphan or facts.damaged:
         return Tail(Piece(1, 0, b""), 0)
-    if since_s is not None:
-        return side.tail(facts.id, since=facts.now - since_s)
-    return side.tail(facts.id, lines=lines)
+    if since_s is None:
+        return side.tail(facts.id, lines=lines)
+    tail = side.tail(facts.id, since=facts.now - since_s)
+    if lines is None:
+        return tail
+    data = b"".join(tail.piece.data.splitlines(keepends=True)[-lines:])
+    dropped = tail.piece.dropped if data == tail.piece.data else 0
+    return Tail(Piece(tail.piece.generation, tail.piece.next_offset - len(data), data, dropped), tail.size)
 
 
 def _search(
@@ -182,6 +230,8 @@ def _search(
     for pod, answer in zip(asked, answers, strict=True):
         if not isinstance(answer, PodlabError):
             hits += [(pod, facts) for facts in answer if name in (None, facts.name, facts.id)]
+    in_use = workspace.value("pod")
+    hits = _once(hits, lambda hit: (hit[1].place, hit[1].id), lambda hit: hit[0].name == in_use)
     living = [hit for hit in hits if not hit[1].ended]
     if name is None:
         hits = []  # what has ended is never meant without its name
@@ -190,6 +240,15 @@ def _search(
         raise NotFound(f"Several endpoints are running: {where}.", hint="Say which one, with --on POD if need be.")
     statuses = [pods.status_of(workspace, pod, answer) for pod, answer in zip(asked, answers, strict=True)]
     return next(iter([*living, *hits]), None), statuses
+
+
+def _once(found: Sequence[T], key: Callable[[T], object], better: Callable[[T], bool]) -> list[T]:
+    """One of each key, the better one or else the first, where the first of them stood."""
+    kept: dict[object, T] = {}
+    for each in found:
+        if key(each) not in kept or better(each):
+            kept[key(each)] = each
+    return list(kept.values())
 
 
 def _newest(found: Sequence[Facts]) -> list[Facts]:
@@ -203,7 +262,9 @@ def _newest(found: Sequence[Facts]) -> list[Facts]:
     return kept
 
 
-def _unreachable(endpoint: Endpoint, problem: PodlabError) -> Endpoint:
+def _unreachable(endpoint: Endpoint, pod: Pod, problem: PodlabError) -> Endpoint:
+    # The pod's name is the one of now: it may have been renamed since the endpoint was seen.
     return dataclasses.replace(
-        endpoint, state=EndpointState.UNREACHABLE, cause=None, detail=problem.message, pid=None, url=None
-    )
+        endpoint, pod=pod.name, state=EndpointState.UNREACHABLE, cause=None, detail=pods.reason(pod, problem),
+        pid=None, url=None,
+    )  # fmt: skip

@@ -7,19 +7,19 @@ seconds since the epoch of the pod's clock, sizes are bytes.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar, cast
+from typing import Literal
 
 from podlab.errors import SupervisorError
+from podlab.wire import Wire
 
 Kind = Literal["endpoint", "job"]
 LogStream = Literal["log", "stdout", "stderr"]
 """An endpoint has one stream, `log`; a job has `stdout` and `stderr`."""
+FILES_LIMIT = 1000
+STEPS = ("prepare", "download", "serve", "run")
 STREAMS: Mapping[Kind, tuple[LogStream, ...]] = {"endpoint": ("log",), "job": ("stdout", "stderr")}
-TEXT_LIMIT = 4096
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -44,15 +44,21 @@ class PodFacts:
     memory_bytes: int | None
     free_bytes: int
     now: float
+    gpus: int = 0
+    """NVIDIA GPUs, counted by their device files; what they are and hold is the probe's to tell."""
 
 
 @dataclass(frozen=True)
 class HealthCheck:
-    """How an endpoint says it is ready: 200 on `path`, and `served_name` among the ids of `models_path`."""
+    """How an endpoint says it is ready: 200 on `path`, and `served_name` among the ids of `models_path`.
+
+    Where a `probe` path (of OpenAI's completions) is given, it has to answer a prompt with a token there once, too.
+    """
 
     served_name: str
     path: str = "/health"
     models_path: str = "/v1/models"
+    probe: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,15 @@ class ExitFacts:
 
 
 @dataclass(frozen=True)
+class FileProgress:
+    """How far a file is: bytes that are there, and in all (None: not known)."""
+
+    name: str
+    done: int
+    total: int | None = None
+
+
+@dataclass(frozen=True)
 class Progress:
     """What a prepare or download step says about itself. `total` is None while unknown."""
 
@@ -84,6 +99,9 @@ class Progress:
     done: int | None = None
     total: int | None = None
     unit: str = ""
+    rate_bytes_per_s: int | None = None
+    files: tuple[FileProgress, ...] = ()
+    """Of a download: each file that was missing when it began."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +120,8 @@ class Facts:
     served_name: str = ""
     meta: Mapping[str, object] = field(default_factory=dict)
     """What the client gave with `start`, unread by the pod."""
+    secrets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Names of the secrets that each step was given; a restart has to give them again."""
     argv: tuple[str, ...] = ()
     """Of the step in progress or the last one, placeholders filled in. Holds no secret."""
     step: str = ""
@@ -133,6 +153,8 @@ class Facts:
     """Processes of it that outlived its own process, or, for an orphan, all of them."""
     orphan: bool = False
     """Processes carry its mark and no readable record owns them."""
+    place: str = ""
+    """The machine and the home it was found in, told by `list`: two pods may be the same machine."""
     damaged: str = ""
     """Why its record cannot be read, else empty."""
 
@@ -177,6 +199,8 @@ class Piece:
     generation: int
     offset: int
     data: bytes
+    dropped: int = 0
+    """Bytes before `offset` that were due and are not on the pod any more: the stream had come to its cap."""
 
     @property
     def next_offset(self) -> int:
@@ -191,81 +215,6 @@ class Tail:
     size: int
 
 
-class Wire:
-    """One JSON object from the pod; each method reads one field or raises SupervisorError naming it."""
-
-    def __init__(self, value: object, what: str) -> None:
-        if not isinstance(value, dict):
-            raise SupervisorError(f"The pod's side sent {_shown(value)} where {what} was due.")
-        self._fields = cast("dict[str, object]", value)
-        self._what = what
-
-    def _wrong(self, key: str) -> SupervisorError:
-        return SupervisorError(f"The pod's side sent {key} = {_shown(self._fields.get(key))} in {self._what}.")
-
-    def has(self, key: str) -> bool:
-        return self._fields.get(key) is not None
-
-    def any(self, key: str) -> object:
-        return self._fields.get(key)
-
-    def text(self, key: str, limit: int = TEXT_LIMIT) -> str:
-        value = self._fields.get(key, "")
-        if not isinstance(value, str) or len(value) > limit:
-            raise self._wrong(key)
-        return value
-
-    def number(self, key: str) -> float:
-        value = self._fields.get(key)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 2**63:
-            raise self._wrong(key)
-        return float(value)
-
-    def whole(self, key: str) -> int:
-        value = self._fields.get(key)
-        if isinstance(value, bool) or not isinstance(value, int) or not abs(value) < 2**63:
-            raise self._wrong(key)
-        return value
-
-    def flag(self, key: str) -> bool:
-        value = self._fields.get(key, False)
-        if not isinstance(value, bool):
-            raise self._wrong(key)
-        return value
-
-    def maybe(self, key: str, read: Callable[[str], T]) -> T | None:
-        return read(key) if self.has(key) else None
-
-    def texts(self, key: str, limit: int = TEXT_LIMIT, count: int = 10_000) -> tuple[str, ...]:
-        values = self._fields.get(key, [])
-        if not isinstance(values, list) or len(values) > count:
-            raise self._wrong(key)
-        if not all(isinstance(value, str) and len(value) <= limit for value in values):
-            raise self._wrong(key)
-        return tuple(values)
-
-    def wholes(self, key: str) -> tuple[int, ...]:
-        values = self._fields.get(key, [])
-        if not isinstance(values, list) or len(values) > 100_000:
-            raise self._wrong(key)
-        if not all(isinstance(value, int) and not isinstance(value, bool) for value in values):
-            raise self._wrong(key)
-        return tuple(values)
-
-    def part(self, key: str) -> Wire:
-        return Wire(self._fields.get(key), f"{key} of {self._what}")
-
-    def mapping(self, key: str) -> dict[str, object]:
-        value = self._fields.get(key, {})
-        if not isinstance(value, dict):
-            raise self._wrong(key)
-        return value
-
-
-def _shown(value: object) -> str:
-    return json.dumps(value, default=repr)[:120]
-
-
 def pod_facts_from(value: object) -> PodFacts:
     """The answer to `hello`."""
     wire = Wire(value, "hello")
@@ -275,7 +224,7 @@ def pod_facts_from(value: object) -> PodFacts:
         os=wire.text("os"), arch=wire.text("arch"),
         home=wire.text("home"), user_home=wire.text("user_home"), uid=wire.whole("uid"), cpus=wire.whole("cpus"),
         memory_bytes=wire.maybe("memory_bytes", wire.whole), free_bytes=wire.whole("free_bytes"),
-        now=wire.number("now"),
+        now=wire.number("now"), gpus=wire.whole("gpus") if wire.has("gpus") else 0,
     )  # fmt: skip
 
 
@@ -294,7 +243,11 @@ def _health_from(wire: Wire) -> HealthFacts:
 
 def _progress_from(wire: Wire) -> Progress:
     done, total = wire.maybe("done", wire.whole), wire.maybe("total", wire.whole)
-    return Progress(wire.text("text"), done, total, wire.text("unit", 16))
+    files = tuple(
+        FileProgress(each.text("name"), each.whole("done"), each.maybe("total", each.whole))
+        for each in wire.parts("files", FILES_LIMIT)
+    )
+    return Progress(wire.text("text"), done, total, wire.text("unit", 16), wire.maybe("rate", wire.whole), files)
 
 
 def facts_from(value: object) -> Facts:
@@ -308,11 +261,13 @@ def facts_from(value: object) -> Facts:
     else:
         raise SupervisorError(f"The pod's side speaks of a {said[:40]!r}, neither an endpoint nor a job.")
     sizes = Wire(wire.mapping("log_bytes"), "log_bytes")
+    secrets = Wire(wire.mapping("secrets"), "secrets")
     return Facts(
         id=wire.text("id", 64), name=wire.text("name", 64), kind=kind, now=wire.number("now"),
         generation=wire.whole("generation"), model=wire.text("model"), engine=wire.text("engine"),
         gpus=wire.wholes("gpus"), port=wire.maybe("port", wire.whole), served_name=wire.text("served_name"),
-        meta=wire.mapping("meta"), argv=wire.texts("argv", 2**17), step=wire.text("step", 16),
+        meta=wire.mapping("meta"), secrets={step: secrets.texts(step, 128) for step in STEPS if secrets.has(step)},
+        argv=wire.texts("argv", 2**17), step=wire.text("step", 16),
         created_at=wire.maybe("created_at", wire.number), started_at=wire.maybe("started_at", wire.number),
         pid=wire.maybe("pid", wire.whole), alive=wire.flag("alive"), monitor_alive=wire.flag("monitor_alive"),
         boot_changed=wire.flag("boot_changed"),
@@ -324,4 +279,5 @@ def facts_from(value: object) -> Facts:
         lines=wire.texts("lines", count=200),
         progress=_progress_from(wire.part("progress")) if wire.has("progress") else None,
         strays=wire.wholes("strays"), orphan=wire.flag("orphan"), damaged=wire.text("damaged"),
+        place=wire.text("place"),
     )  # fmt: skip

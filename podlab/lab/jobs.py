@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import codecs
 import queue
+import re
 import secrets as random
 import shlex
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from podlab.errors import BadArgument, LinkLost, NotFound, PodlabError, SupervisorError, Unreachable
 from podlab.events import Chunk, Notice, Stage, Work
@@ -18,12 +19,16 @@ from podlab.lab.fanout import ask_all
 from podlab.lab.patience import abandon, persistent, repeated
 from podlab.lab.supervisor import PodSide, result_of
 from podlab.types import JobRow, Pod, PodStatus, Step
+from podlab.units import bytes_text
 
 if TYPE_CHECKING:
     from podlab.lab.workspace import Workspace
 
 STREAMS = ("stdout", "stderr")
 SCRIPT = "script"
+INPUT_LIMIT_BYTES = 16 * 2**20
+_SHELL_WORDS = re.compile(r"[\s;|&<>$]")
+"""What a program's name has only where a person meant a line for a shell."""
 
 
 def interpreter(language: str) -> tuple[str, ...]:
@@ -35,19 +40,38 @@ def interpreter(language: str) -> tuple[str, ...]:
         raise BadArgument(f"{language!r} cannot be run.", hint="Use --lang bash or --lang python.") from None
 
 
-def start(workspace: Workspace, pod: Pod, argv: Sequence[str], script: str | None = None) -> Work[JobRow]:
-    """Start a command on a pod, in the user's home there. `script` is put beside it as a file."""
+def read_input(source: IO[bytes]) -> Work[bytes]:
+    """All of what a command is to read. Raises BadArgument for more than INPUT_LIMIT_BYTES.
+
+    It is read to its end before the command starts: a job outlives the link and this process, and one whose input
+    ended where a link broke would take half of it for all.
+    """
+    yield Stage("input", "Reading standard input to its end")
+    try:
+        data = source.read(INPUT_LIMIT_BYTES + 1)
+    except OSError as error:
+        raise BadArgument(f"Standard input cannot be read: {error.strerror}.", hint="Give a file or a pipe.") from error
+    if len(data) > INPUT_LIMIT_BYTES:
+        raise BadArgument(
+            f"Standard input is longer than {INPUT_LIMIT_BYTES // 2**20} MiB, too long to be sent along.",
+            hint="Push it as a file (podlab pod push FILE), and read that: podlab pod run sh -c 'command <FILE'",
+        )
+    return data
+
+
+def start(
+    workspace: Workspace, pod: Pod, argv: Sequence[str], script: str | None = None, stdin: bytes = b""
+) -> Work[JobRow]:
+    """Start a command on a pod, in the user's home there. `script` is put beside it as a file; it reads `stdin`."""
     yield from pods.reach(workspace, pod)
     job_id = f"j-{random.token_hex(4)}"
     shown = shlex.join(argv) if script is None else (script.strip().splitlines() or [""])[0]
     files = {} if script is None else {SCRIPT: script if script.endswith("\n") else script + "\n"}
     side = workspace.side(pod)
-    step = Step("run", tuple(argv))
+    step, meta = Step("run", tuple(argv)), {"command": shown[:500]}
     try:
         started = repeated(
-            lambda: side.start(
-                id=job_id, name=job_id, kind="job", steps=(step,), files=files, meta={"command": shown[:500]}
-            )
+            lambda: side.start(id=job_id, name=job_id, kind="job", steps=(step,), files=files, stdin=stdin, meta=meta)
         )
     except KeyboardInterrupt:
         yield from abandon(side, job_id, job_id)
@@ -65,16 +89,28 @@ def follow(workspace: Workspace, pod: Pod, job_id: str, *, stop_on_interrupt: bo
     (facts,) = repeated(lambda: side.status([job_id]))
     if facts.exit is not None and facts.exit.error:
         yield Chunk(facts.exit.error + "\n", "stderr")
+        if len(facts.argv) == 1 and _SHELL_WORDS.search(facts.argv[0]):
+            line = shlex.quote(facts.argv[0])
+            yield Notice(f"No shell reads the command. For one: podlab pod run sh -c {line}", "warning")
     return row(pod, facts)
 
 
-def run(workspace: Workspace, pod: Pod, argv: Sequence[str], script: str | None = None) -> Work[JobRow]:
-    """Start a command and follow it to its end. An interrupt at any moment ends it on the pod too."""
-    job = yield from start(workspace, pod, argv, script)
+def run(
+    workspace: Workspace, pod: Pod, argv: Sequence[str], script: str | None = None, stdin: bytes = b""
+) -> Work[JobRow]:
+    """Start a command and follow it to its end. An interrupt at any moment ends it on the pod too.
+
+    So does output that nobody takes any more (`| head`, a full disk here): it would run on and fill the pod's disk.
+    """
+    job = yield from start(workspace, pod, argv, script, stdin)
     try:
         return (yield from follow(workspace, pod, job.id, stop_on_interrupt=True))
     except KeyboardInterrupt:
         yield from abandon(workspace.side(pod), job.id, job.id)
+        raise
+    except OSError:
+        for _ in abandon(workspace.side(pod), job.id, job.id):
+            pass  # there is nobody to tell
         raise
 
 
@@ -139,6 +175,9 @@ def _outputs(side: PodSide, job_id: str, *, stop_on_interrupt: bool) -> Work[Non
             for piece in side.follow_through(job_id, stream, on_lost=lambda _: put(lost), stopped=given_up):  # type: ignore[arg-type]
                 if given_up.is_set():
                     return
+                if piece.dropped:
+                    said = f"{bytes_text(piece.dropped)} of {stream} are missing here: the pod has dropped them."
+                    put(Notice(said, "warning"))
                 if text := decoder.decode(piece.data):
                     put(Chunk(text, stream))  # type: ignore[arg-type]
             put(None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from podlab import secrets, settings
-from podlab.lab import pods
+from podlab.lab import attached, pods
 
 if TYPE_CHECKING:
     from podlab.lab.workspace import Workspace
@@ -17,7 +17,7 @@ def names(workspace: Workspace, values: str) -> list[str]:
         case "pods":
             return [pod.name for pod in pods.all_pods()]
         case "endpoints":
-            return workspace.store.endpoint_names()
+            return [*workspace.store.endpoint_names(), *(each.name for each in attached.all_attached())]
         case "models":
             from podlab.catalog import catalog
 

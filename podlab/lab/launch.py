@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets as random
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from podlab import secrets
 from podlab.catalog import catalog
 from podlab.catalog.catalog import SendFile
-from podlab.catalog.sources import HubSource, PodSource
+from podlab.catalog.sources import FolderSource, HubRepo, HubSource, PodSource
 from podlab.engines import engine_named
-from podlab.engines.base import Backend, Cause, Engine, ServeSpec
+from podlab.engines.base import Backend, Cause, Diagnosis, Engine, Loading, LoadStage, SentFile, ServeSpec
 from podlab.engines.base import PodFacts as EngineFacts
 from podlab.errors import (
     AlreadyExists,
     BadArgument,
+    BadSecret,
     EngineCrashed,
     EngineNotReady,
     LinkLost,
+    NotFound,
+    SupervisorError,
     Unreachable,
 )
 from podlab.events import Notice, Stage, Work
-from podlab.lab import endpoints, files, pods
+from podlab.lab import attached, endpoints, environments, files, placement, pods
 from podlab.lab.facts import Facts, HealthCheck, PodFacts
 from podlab.lab.patience import Patience, abandon, persistent, repeated
 from podlab.lab.supervisor import PodSide, result_of
-from podlab.types import Endpoint, EndpointState, Pod, Step
+from podlab.lab.wish import Wish, differences, meta_of, was_fetched
+from podlab.quoting import shell_line
+from podlab.types import ALIVE, Endpoint, EndpointState, Pod, Step
 
 if TYPE_CHECKING:
     from podlab.lab.workspace import Workspace
@@ -43,92 +50,183 @@ SMALL, SMALL_SLOTS = 100_000_000, 4
 """Below this many parameters several requests at once cost next to no memory."""
 PORT_TRIES = 3
 """A free port can be lost between being chosen and being bound; then another one is chosen."""
+LOAD_WORDS = {
+    LoadStage.START: "Starting {facts.engine} for {facts.model}",
+    LoadStage.WEIGHTS: "Loading the weights of {facts.model}",
+    LoadStage.COMPILE: "Compiling {facts.model}",
+    LoadStage.WARM_UP: "Warming up {facts.model}",
+    LoadStage.READY: "Waiting for the first answer of {facts.model}",
+}
+FETCH_AGAIN = "Remove the file on the pod and start again: it is then fetched anew."
+OWN_FILE = "The file is your own: put a whole one in its place and start again."
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What a person asked to be started. None leaves a choice to the engine or the model."""
+class Prepared:
+    """A start that was looked at from all sides and only has to be carried out."""
 
-    model: str
-    name: str | None = None
-    port: int = 0
-    context: int | None = None
-    slots: int | None = None
-    gpu_layers: int | None = None
-    backend: str | None = None
-    extra: tuple[str, ...] = ()
+    entry: catalog.ModelEntry
+    engine: Engine
+    spec: ServeSpec
+    steps: tuple[Step, ...]
+    files: tuple[SentFile, ...]
+    notes: tuple[str, ...] = ()
+    """What a person should hear of it, a sentence each."""
 
 
-def plan(workspace: Workspace, pod: Pod, wish: Wish) -> tuple[str, ...]:
-    """What `start` would do, without doing any of it."""
-    entry = catalog.find(wish.model)
-    source = catalog.resolve(entry)
+def plan(workspace: Workspace, pod: Pod, wish: Wish) -> Work[tuple[str, ...]]:
+    """What `start` would do, without doing any of it: the exact commands, their environment, the GPUs and the port.
+
+    The pod is asked, and nothing on it is changed but the record of an environment that --python names. Refuses what
+    `start` would refuse.
+    """
+    entry, options = _asked(wish)
+    facts = yield from pods.reach(workspace, pod)
+    ready = yield from _prepared(workspace, pod, facts, entry, options, wish)
+    source, name = catalog.resolve(entry), ready.spec.served_name
     brings = (
-        f"download {source.repo}/{source.file} on {pod.name}" if isinstance(source, HubSource)
-        else f"use {source.path} of {pod.name}" if isinstance(source, PodSource)
-        else f"use {source.path}" if pod.provider == "local"
-        else f"send {source.path} to {pod.name}, unless it is there"
+        [f"send {source.path} to {pod.name}, unless it is there"]
+        if isinstance(source, SendFile | FolderSource) and pod.provider != "local"
+        and not (isinstance(source, FolderSource) and source.on_pod)
+        else []
     )  # fmt: skip
+    where = f"on {pod.name}, port {wish.port or 'chosen there'}, reachable only through podlab"
+    cards = f", GPU {', '.join(map(str, ready.spec.gpus))}" if ready.spec.gpus else ""
     return (
-        f"prepare {entry.engine} on {pod.name}, unless it is there",
-        brings,
-        f"start {_name(wish, entry)} on {pod.name}, port {wish.port or 'chosen there'}, reachable only through podlab",
-        "wait until it answers",
-    )
+        *ready.notes, *brings, *(f"{step.name}: {_shown(step)}" for step in ready.steps),
+        f"have {name} {where}{cards}, and wait until it answers",
+    )  # fmt: skip
 
 
-def start(workspace: Workspace, pod: Pod, wish: Wish, *, host_key: str | None = None) -> Work[Endpoint]:
+def _shown(step: Step) -> str:
+    """A step as a shell would take it. What it gets of secrets is masked."""
+    env = {name: secrets.MASK if "{key}" in value else value for name, value in step.env.items()}
+    env |= dict.fromkeys(step.secrets, secrets.MASK)
+    words = [f"{name}={shell_line([value])}" for name, value in sorted(env.items())]
+    return " ".join([*words, shell_line(step.argv)])
+
+
+def _prepared(
+    workspace: Workspace, pod: Pod, facts: PodFacts, entry: catalog.ModelEntry, options: ServeSpec, wish: Wish
+) -> Work[Prepared]:
+    """Choose environment, GPUs and arguments. An environment that --python names is looked at, and put on record."""
+    engine = engine_named(wish.engine or entry.engine)
+    spec, machine = _located(options, pod, facts, entry), _machine(pod, facts)
+    if engine.name in environments.ENGINES:
+        environment = yield from environments.chosen(
+            workspace, pod, facts, engine.name, version=wish.engine_version, python=wish.python
+        )
+        spec = replace(spec, environment=environment)
+    placed = yield from placement.placed(workspace, pod, facts, entry, wish, spec, engine)
+    spec, machine = placed.spec, replace(machine, gpus=placed.gpu_count)
+    engine.check(spec, machine)
+    notes = (*placed.reasons, *engine.notes(spec))
+    return Prepared(entry, engine, spec, engine.steps(spec, machine), engine.files(spec, machine), notes)
+
+
+def start(
+    workspace: Workspace, pod: Pod, wish: Wish, *, host_key: str | None = None, detach: bool = False
+) -> Work[Endpoint]:
     """Start a model and wait until it answers. What runs already under that name is shown, not started again.
 
-    Interrupted, it stops what it had begun. Killed, the pod goes on by itself, and the next `list` shows it.
-    Raises EngineCrashed with the cause, EngineNotReady when it takes too long (it is left running then).
+    Options that cannot work are refused first, whatever runs, and before the pod is asked where that is possible.
+    With `detach` it returns once the pod has taken the request. Interrupted before that, nothing is left running;
+    after it, only the watching ends. Killed, the pod goes on by itself, and the next `list` shows it.
+    Raises EngineCrashed with the cause, EngineNotReady when it takes too long (it is left running then), and
+    EngineUnavailable with the nearest that fits for what cannot fit.
     """
-    entry = catalog.find(wish.model)
-    name = _name(wish, entry)
+    entry, options = _asked(wish)
+    name = options.served_name
     facts = yield from pods.reach(workspace, pod, host_key=host_key)
-    running = yield from _running(workspace, pod, name, entry.id)
+    running = yield from _running(workspace, pod, name, entry.id, wish)
     if running is not None:
         return running
-    engine = engine_named(entry.engine)
-    machine = _machine(pod, facts)
-    spec = _spec(pod, facts, wish, name, entry)
-    engine.check(spec, machine)
+    ready = yield from _prepared(workspace, pod, facts, entry, options, wish)
+    engine, spec, steps = ready.engine, ready.spec, ready.steps
+    for note in ready.notes:
+        yield Notice(note)
+    _refuse_name_elsewhere(workspace, pod, name)
     yield from _send_model(workspace, pod, entry, spec)
     endpoint_id = uuid.uuid4().hex
     side = workspace.side(pod)
     key = f"sk-podlab-{random.token_urlsafe(24)}"
     secrets.remember(key)
-    steps = engine.steps(spec, machine)
-    step_secrets = _step_secrets(steps)
+    port_fixed = wish.port != 0
+    step_secrets = _found({step.name: step.secrets for step in steps})
     try:
         yield Stage("start", f"Starting {name} on {pod.name}")
         repeated(
             lambda: side.start(
                 id=endpoint_id, name=name, steps=steps, port=wish.port, model=entry.id, engine=engine.name, key=key,
-                secrets=step_secrets, files={file.name: file.text for file in engine.files(spec, machine)},
-                health=HealthCheck(spec.served_name, engine.health_path, engine.models_path),
+                secrets=step_secrets, files={file.name: file.text for file in ready.files},
+                health=HealthCheck(name, engine.health_path, engine.models_path, engine.probe_path),
+                gpus=spec.gpus,
+                meta=meta_of(spec, fetched=spec.hub is not None or spec.hub_repo is not None),
             )
         )  # fmt: skip
-        last = yield from _until_ready(workspace, pod, endpoint_id, engine, step_secrets, port_fixed=wish.port != 0)
     except KeyboardInterrupt:
         yield from abandon(side, endpoint_id, name)
         raise
     except AlreadyExists:  # somebody starts the same at this moment, or the port is not free
-        running = yield from _running(workspace, pod, name, entry.id)
+        running = yield from _running(workspace, pod, name, entry.id, wish)
         if running is None:
             raise
         return running
-    endpoints.listing(workspace, [pod])
-    return endpoints.endpoint_of(workspace, pod, last)
+    if detach:
+        (last,) = side.status([endpoint_id])
+    else:
+        last = yield from _watched(
+            workspace, pod, name, _until_ready(workspace, pod, endpoint_id, engine, step_secrets, port_fixed=port_fixed)
+        )
+    endpoint = endpoints.endpoint_of(workspace, pod, last)
+    endpoints.remember(workspace, pod, endpoint)
+    return endpoint
+
+
+def wait(workspace: Workspace, pod: Pod, endpoint: Endpoint) -> Work[Endpoint]:
+    """Wait until an endpoint that was started without waiting answers. Raises as `start` does."""
+    (facts,) = workspace.side(pod).status([endpoint.id])
+    given = _found(facts.secrets)
+    watching = _until_ready(workspace, pod, endpoint.id, engine_named(endpoint.engine), given, port_fixed=False)
+    last = yield from _watched(workspace, pod, endpoint.name, watching)
+    ready = endpoints.endpoint_of(workspace, pod, last)
+    endpoints.remember(workspace, pod, ready)
+    return ready
+
+
+def name_of(wish: Wish) -> str:
+    """What the endpoint would be called. Raises BadArgument or NotFound."""
+    return _name(wish, catalog.find(wish.model))
+
+
+def _watched(workspace: Workspace, pod: Pod, name: str, watching: Work[Facts]) -> Work[Facts]:
+    """Watch to the end; an interrupt ends the watching and not the server."""
+    try:
+        return (yield from watching)
+    except KeyboardInterrupt:
+        yield Notice(
+            f"{name} goes on loading on {pod.name}. Watch it: podlab model logs {name} --follow; "
+            f"end it: podlab model stop {name}"
+        )
+        endpoints.listing(workspace, [pod])
+        raise
 
 
 def restart(workspace: Workspace, pod: Pod, facts: Facts) -> Work[Endpoint]:
-    """Stop an endpoint and start it again as it was, on the same port if that is free."""
+    """Stop an endpoint and start it again as it was, on the same port if that is free.
+
+    Raises BadSecret when a secret it was started with is gone; it is not stopped then.
+    """
     side = workspace.side(pod)
     engine = engine_named(facts.engine)
+    given = _found(facts.secrets)
+    missing = [name for step, names in facts.secrets.items() for name in names if name not in given.get(step, ())]
+    if missing:
+        raise BadSecret(
+            f"{facts.name} was started with {', '.join(missing)}, which is not here now. It was left as it is.",
+            hint=f"Keep it first: podlab secret set {missing[0]}",
+        )
     workspace.forget_reached(facts.id)
-    token = secrets.find("HF_TOKEN")
-    given = {"download": {"HF_TOKEN": token.reveal()}} if token else {}
     restarting = persistent(lambda: side.restart(facts.id, facts.generation, secrets=given))
     while True:
         try:
@@ -136,9 +234,41 @@ def restart(workspace: Workspace, pod: Pod, facts: Facts) -> Work[Endpoint]:
         except StopIteration:
             break
         yield Stage("stop", endpoints.STOP_WORDS[stage.stage].format(name=facts.name))
-    last = yield from _until_ready(workspace, pod, facts.id, engine, given, port_fixed=False)
+    watching = _until_ready(workspace, pod, facts.id, engine, given, port_fixed=False)
+    last = yield from _watched(workspace, pod, facts.name, watching)
     endpoints.listing(workspace, [pod])
     return endpoints.endpoint_of(workspace, pod, last)
+
+
+def _asked(wish: Wish) -> tuple[catalog.ModelEntry, ServeSpec]:
+    """The model and the options that are meant, checked as far as that goes without the pod."""
+    entry = catalog.find(wish.model)
+    wish.check()
+    engine = engine_named(wish.engine or entry.engine)
+    _refuse_wrong_files(entry, engine)
+    spec = ServeSpec(
+        served_name=_name(wish, entry), context=_context(entry, engine) if wish.context is None else wish.context,
+        slots=_slots(entry, engine) if wish.slots is None else wish.slots,
+        gpu_layers=wish.gpu_layers, backend=cast("Backend | None", wish.backend), extra=wish.extra,
+        env=wish.variables(), engine_version=wish.engine_version, force=wish.force, memory_ratio=wish.memory_ratio,
+        gpus=tuple(range(wish.gpus)) if isinstance(wish.gpus, int) else wish.gpus or (),
+    )  # fmt: skip
+    if wish.python is not None and engine.name not in environments.ENGINES:
+        raise BadArgument(f"{engine.name} is not run with an environment of yours.", hint="Leave --python out.")
+    engine.check_options(spec)
+    return entry, spec
+
+
+def _refuse_wrong_files(entry: catalog.ModelEntry, engine: Engine) -> None:
+    """llama.cpp serves GGUF files, and nothing else does."""
+    if (entry.format == "gguf") == (engine.name == "llamacpp"):
+        return
+    if entry.format == "gguf":
+        raise BadArgument(
+            f"{entry.id} is a GGUF file, and {engine.name} serves folders of safetensors.",
+            hint="Name the model's repository OWNER/REPO, or a folder on this computer: folder:/PATH",
+        )
+    raise BadArgument(f"{entry.id} is safetensors, and llama.cpp serves GGUF files.", hint="Name a .gguf file of it.")
 
 
 def _name(wish: Wish, entry: catalog.ModelEntry) -> str:
@@ -148,59 +278,96 @@ def _name(wish: Wish, entry: catalog.ModelEntry) -> str:
     return name
 
 
-def _running(workspace: Workspace, pod: Pod, name: str, model: str) -> Work[Endpoint | None]:
-    """The endpoint of that name if it is alive already. Raises AlreadyExists when it is another model or elsewhere."""
+def _running(workspace: Workspace, pod: Pod, name: str, model: str, wish: Wish) -> Work[Endpoint | None]:
+    """The endpoint of that name if it is alive on the pod already. Raises AlreadyExists when it is another model."""
     found, statuses = endpoints.listing(workspace, [pod])
     pods.refuse_silent(statuses)
-    elsewhere = [
-        endpoint for other in pods.all_pods() if other.id != pod.id
-        for endpoint in workspace.store.endpoints_of(other.id) if endpoint.pid is not None
-    ]  # fmt: skip
-    for endpoint in [*found, *elsewhere]:
-        if endpoint.name != name or endpoint.pid is None or endpoint.state is EndpointState.ORPHAN:
-            continue
-        if endpoint.pod != pod.name or endpoint.model != model:
-            raise AlreadyExists(
-                f"{name} is the name of an endpoint on {endpoint.pod} that serves {endpoint.model}.",
-                hint=f"Choose another one with --name, or stop it: podlab model stop {name}",
+    endpoint = next((each for each in found if each.name == name and each.state in ALIVE), None)
+    if endpoint is None:
+        return None
+    if endpoint.model != model:
+        raise _name_taken(name, f"is the name of an endpoint on {pod.name} that serves {endpoint.model}.")
+    (facts,) = workspace.side(pod).status([endpoint.id])
+    if facts.ended:
+        return None
+    ready = endpoint.state is EndpointState.READY
+    how = "runs already" if ready else "is being started already"
+    yield Notice(f"{name} {how} on {pod.name}; {'nothing was started' if ready else 'waiting for it'}.")
+    if others := differences(wish, facts):
+        yield Notice(
+            f"{name} runs with {', '.join(others)}. To have it as asked: podlab model stop {name}, then start it.",
+            "warning",
+        )
+    if ready:
+        return endpoint
+    last = yield from _until_ready(workspace, pod, endpoint.id, engine_named(endpoint.engine), {}, port_fixed=True)
+    return endpoints.endpoint_of(workspace, pod, last)
+
+
+def _refuse_name_elsewhere(workspace: Workspace, pod: Pod, name: str) -> None:
+    """Raise AlreadyExists when another pod has an endpoint of that name: those it was last seen on are asked now."""
+
+    def seen_on(other: Pod) -> bool:
+        return any(each.name == name and each.pid is not None for each in workspace.store.endpoints_of(other.id))
+
+    if (theirs := attached.named(name)) is not None:
+        raise AlreadyExists(
+            f"{name} is the name of an attached server, {theirs.url}.",
+            hint=f"Choose another name with --name, or podlab model detach {name}",
+        )
+    others = [other for other in pods.all_pods() if other.id != pod.id]
+    found, _ = endpoints.listing(workspace, [other for other in others if seen_on(other)])
+    for endpoint in found:
+        if endpoint.name == name and endpoint.state in ALIVE:
+            raise _name_taken(name, f"is the name of an endpoint on {endpoint.pod} that serves {endpoint.model}.")
+        if endpoint.name == name and endpoint.state is EndpointState.UNREACHABLE:
+            raise _name_taken(
+                name, f"was last seen on {endpoint.pod}, which does not answer now: it may still run there."
             )
-        if endpoint.state is EndpointState.READY:
-            yield Notice(f"{name} runs already on {pod.name}; nothing was started.")
-            return endpoint
-        side, engine = workspace.side(pod), engine_named(endpoint.engine)
-        (facts,) = side.status([endpoint.id])
-        if not facts.ended:
-            yield Notice(f"{name} is being started already on {pod.name}; waiting for it.")
-            last = yield from _until_ready(workspace, pod, endpoint.id, engine, {}, port_fixed=True)
-            return endpoints.endpoint_of(workspace, pod, last)
-    return None
+
+
+def _name_taken(name: str, why: str) -> AlreadyExists:
+    return AlreadyExists(f"{name} {why}", hint=f"Choose another name with --name, or stop it: podlab model stop {name}")
 
 
 def _machine(pod: Pod, facts: PodFacts) -> EngineFacts:
-    major, minor, *_ = (int(part) for part in re.findall(r"\d+", facts.python))
+    version = re.match(r"(\d+)\.(\d+)", facts.python)
+    if version is None:
+        raise SupervisorError(
+            f"Pod {pod.name!r} says that its Python has the version {facts.python[:40]!r}.",
+            hint="podlab needs a Python there that tells its version as 3.11.2 does.",
+        )
     local = pod.provider == "local"
-    return EngineFacts(facts.os, facts.arch, (major, minor), sys.executable if local else "python3", local)
+    major, minor = int(version[1]), int(version[2])
+    python = sys.executable if local else "python3"
+    return EngineFacts(facts.os, facts.arch, (major, minor), python, local, facts.gpus)
 
 
-def _spec(pod: Pod, facts: PodFacts, wish: Wish, name: str, entry: catalog.ModelEntry) -> ServeSpec:
+def _located(options: ServeSpec, pod: Pod, facts: PodFacts, entry: catalog.ModelEntry) -> ServeSpec:
     """What is to be served, with the place where the model's file is or will be on the pod."""
     source = catalog.resolve(entry)
     models_dir = "{home}/models" if pod.models_path is None else _in_home(pod.models_path, facts.user_home)
-    spec = ServeSpec(
-        served_name=name, context=min(entry.context or CONTEXT, CONTEXT) if wish.context is None else wish.context,
-        slots=_slots(entry) if wish.slots is None else wish.slots, gpu_layers=wish.gpu_layers,
-        backend=cast("Backend | None", wish.backend), extra=wish.extra, models_dir=models_dir,
-        hub_token=secrets.find("HF_TOKEN") is not None,
-    )  # fmt: skip
+    spec = replace(options, models_dir=models_dir, hub_token=secrets.find("HF_TOKEN") is not None)
     if isinstance(source, HubSource):
         return replace(spec, hub=source)
-    if isinstance(source, PodSource) or pod.provider == "local":
+    if isinstance(source, HubRepo):
+        return replace(spec, hub_repo=source)
+    if isinstance(source, PodSource) or pod.provider == "local" or (isinstance(source, FolderSource) and source.on_pod):
         return replace(spec, model_path=str(source.path))
+    if isinstance(source, FolderSource):
+        # Two folders of one name are two models.
+        told_apart = hashlib.sha256(source.path.encode()).hexdigest()[:8]
+        return replace(spec, model_path=f"{models_dir.replace('{home}', facts.home)}/{source.stem}-{told_apart}")
     return replace(spec, model_path=f"{models_dir.replace('{home}', facts.home)}/{source.path.name}")
 
 
-def _slots(entry: catalog.ModelEntry) -> int:
-    return SMALL_SLOTS if (entry.parameters or SMALL) < SMALL else 1
+def _slots(entry: catalog.ModelEntry, engine: Engine) -> int:
+    return SMALL_SLOTS if engine.name == "llamacpp" and (entry.parameters or SMALL) < SMALL else 1
+
+
+def _context(entry: catalog.ModelEntry, engine: Engine) -> int | None:
+    """Tokens of a conversation where nobody said how many; None where the planner or the model's own files decide."""
+    return min(entry.context or CONTEXT, CONTEXT) if engine.name == "llamacpp" else None
 
 
 def _in_home(path: str, user_home: str) -> str:
@@ -209,19 +376,26 @@ def _in_home(path: str, user_home: str) -> str:
 
 
 def _send_model(workspace: Workspace, pod: Pod, entry: catalog.ModelEntry, spec: ServeSpec) -> Work[None]:
-    """Send the model's file to where the engine will look for it, if it is here and has to be there."""
+    """Send the model's files to where the engine will look for them, if they are here and have to be there."""
     source = catalog.resolve(entry)
+    if isinstance(source, FolderSource) and not source.on_pod:
+        if not (Path(source.path) / "config.json").is_file():
+            raise NotFound(f"There is no model in {source.path}.", hint="Such a folder holds a config.json.")
+        if pod.provider != "local":
+            assert spec.model_path is not None
+            yield from files.send_folder(workspace, pod, Path(source.path), spec.model_path, what=f"Sending {entry.id}")
     if isinstance(source, SendFile) and pod.provider != "local":
         assert spec.model_path is not None
         what = f"Sending {entry.id} to {pod.name}"
         yield from files.send_file(workspace, pod, source.path, spec.model_path, what=what)
 
 
-def _step_secrets(steps: Sequence[Step]) -> dict[str, dict[str, str]]:
+def _found(wanted: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:
+    """The values of the secrets that each step wants, as far as they are here."""
     given: dict[str, dict[str, str]] = {}
-    for step in steps:
-        values = {name: secrets.find(name) for name in step.secrets}
-        given[step.name] = {name: value.reveal() for name, value in values.items() if value is not None}
+    for step, names in wanted.items():
+        values = {name: secrets.find(name) for name in names}
+        given[step] = {name: value.reveal() for name, value in values.items() if value is not None}
     return {step: values for step, values in given.items() if values}
 
 
@@ -232,7 +406,7 @@ def _until_ready(
     """Wait for an endpoint to answer, choosing another port when the first one was lost to somebody else."""
     side = workspace.side(pod)
     for attempt in range(1, PORT_TRIES + 1):
-        last, end = yield from _watch(workspace, side, endpoint_id)
+        last, end = yield from _watch(workspace, side, endpoint_id, engine)
         if end == "ready":
             return last
         if end == "timeout":
@@ -257,16 +431,24 @@ def _until_ready(
             f"{last.name} on {pod.name} is {state} ({cause}, {_ended(status)})"
             + ("" if found.lines or not detail else f": {detail}"),
             cause=str(cause), status=status, log=found.lines,
-            hint=found.hint or f"See: podlab model logs {last.name}",
+            hint=_hint(found, last) or f"See: podlab model logs {last.name}",
         )  # fmt: skip
     raise AssertionError("the last attempt always returns or raises")
 
 
+def _hint(found: Diagnosis, facts: Facts) -> str:
+    """What to do next. Where another copy of the weights may help, that depends on who brought them."""
+    if not found.another_copy:
+        return found.hint
+    return f"{found.hint} {FETCH_AGAIN if was_fetched(facts) else OWN_FILE}"
+
+
 def _watch(
-    workspace: Workspace, side: PodSide, endpoint_id: str
+    workspace: Workspace, side: PodSide, endpoint_id: str, engine: Engine
 ) -> Work[tuple[Facts, Literal["ready", "ended", "timeout"]]]:
     """Facts as they change, shown as stages; resumed when the link breaks. Preparing and downloading are not timed."""
     last: Facts | None = None
+    loading: Loading | None = None
     patience = Patience()
     while True:
         watching = side.watch(endpoint_id, workspace.value("start_deadline_s"))
@@ -274,7 +456,8 @@ def _watch(
             while True:
                 last = next(watching)
                 patience.heard()
-                yield _stage_of(last)
+                loading = _loading(engine, last, loading)
+                yield _stage_of(last, loading)
         except StopIteration as end:
             if last is not None and not (end.value == "timeout" and last.step in ("prepare", "download")):
                 return last, end.value
@@ -285,7 +468,18 @@ def _watch(
             watching.close()
 
 
-def _stage_of(facts: Facts) -> Stage:
+def _loading(engine: Engine, facts: Facts, before: Loading | None) -> Loading | None:
+    """How far it has come by its last lines. A server's processes write at once, so a line of an earlier stage does not
+    lead back."""
+    if facts.step != "serve":
+        return None
+    order = list(LoadStage)
+    said = [found for line in facts.lines if (found := engine.stage_of(line))]
+    return max([*([before] if before else []), *said], key=lambda each: (order.index(each.stage), each.done or 0),
+               default=None)  # fmt: skip
+
+
+def _stage_of(facts: Facts, loading: Loading | None) -> Stage:
     words = {
         "prepare": f"Preparing {facts.engine}",
         "download": f"Downloading {facts.model}",
@@ -293,6 +487,8 @@ def _stage_of(facts: Facts) -> Stage:
     }
     text = words.get(facts.step, f"Starting {facts.name}")
     progress = facts.progress
+    if loading is not None:
+        return Stage(loading.stage.value, LOAD_WORDS[loading.stage].format(facts=facts), loading.done, loading.total)
     if progress is None or facts.step == "serve":
         return Stage(facts.step or "start", text)
     unit: Literal["", "bytes"] = "bytes" if progress.unit == "bytes" else ""

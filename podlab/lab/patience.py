@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable, Generator
 from typing import TypeVar
 
-from podlab.errors import LinkLost, NotFound, PodlabError, Unreachable
+from podlab.errors import LinkLost, PodlabError, Unreachable
 from podlab.events import Notice, Stage, Work
 from podlab.lab.supervisor import PodSide, result_of
 
 PATIENCE_S = 90.0
 """How long a pod that had answered may be silent before what waits for it gives up."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
-ABANDON_S = 3.0
+ABANDON_GRACE_S = 3.0
 Y = TypeVar("Y")
 T = TypeVar("T")
 
@@ -70,22 +70,9 @@ def persistent(begin: Callable[[], Generator[Y, None, T]]) -> Generator[Y, None,
 
 
 def abandon(side: PodSide, id: str, name: str) -> Work[None]:
-    """Stop what an interrupted command had begun.
-
-    Its request may still be on the way, so that the pod knows nothing of it yet: it is asked again for some seconds,
-    and what is not found then is said to be possibly on its way.
-    """
+    """Stop what an interrupted command had begun. Its request may still be on the way: the pod refuses it then."""
     yield Stage("stop", f"Interrupted: stopping {name}")
-    deadline = time.monotonic() + ABANDON_S
-    while True:
-        try:
-            result_of(side.stop(id, grace_s=3.0))
-            return
-        except NotFound:
-            if time.monotonic() > deadline:
-                yield Notice(f"{name} was not found on the pod; if it starts after all, stop it there.", "warning")
-                return
-            time.sleep(FIRST_PAUSE_S)
-        except PodlabError as error:
-            yield Notice(f"{name} may still be running: {error.message}", "warning")
-            return
+    try:
+        result_of(side.stop(id, grace_s=ABANDON_GRACE_S, cancel=True))
+    except PodlabError as error:
+        yield Notice(f"{name} may still be running: {error.message}", "warning")

@@ -19,7 +19,7 @@ from podlab.errors import (
     Refused,
     Unreachable,
 )
-from podlab.events import Ask, Stage, Work
+from podlab.events import Ask, Notice, Stage, Work
 from podlab.lab.fanout import ask_all
 from podlab.ledger import Ledger
 from podlab.providers.local import LOCAL
@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     from podlab.lab.facts import PodFacts
     from podlab.lab.workspace import Workspace
 
+_CHOOSE = {
+    "PODLAB_POD": "Set PODLAB_POD to a pod of `podlab pod list`, or unset it.",
+    "config.toml": "Choose another one: podlab pod use NAME",
+    "the default": "See: podlab pod list",
+}
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}", re.IGNORECASE)
 
 
@@ -57,8 +62,20 @@ def find(name: str) -> Pod:
 
 
 def meant(workspace: Workspace, name: str | None) -> Pod:
-    """The pod that --on names, else the one in use."""
-    return find(name or workspace.value("pod"))
+    """The pod that --on names, else the one in use. Raises NotFound, saying who chose a pod that is not there."""
+    if name:
+        return find(name)
+    chosen, source = workspace.value_and_source("pod")
+    try:
+        return find(chosen)
+    except NotFound as error:
+        if source == "flag":
+            raise
+        where = {"environment": "PODLAB_POD", "file": "config.toml"}.get(source, "the default")
+        raise NotFound(
+            f"There is no pod {chosen!r}, and {where} says that it is the one in use.",
+            hint=f"{error.hint} " * error.hint.startswith("Did") + _CHOOSE[where],
+        ) from error
 
 
 def reach(workspace: Workspace, pod: Pod, *, host_key: str | None = None) -> Work[PodFacts]:
@@ -100,37 +117,72 @@ def add(
     workspace: Workspace, name: str, address: str, *, models_path: str | None, host_key: str | None
 ) -> Work[tuple[Pod, PodFacts]]:
     """Adopt a machine once it has answered. Nothing is written when it does not."""
-    if not _NAME.fullmatch(name):
-        raise BadArgument(f"{name!r} cannot be a pod's name.", hint="Use letters, digits, dots, dashes; 63 at most.")
-    if any(pod.name == name for pod in all_pods()):
-        raise AlreadyExists(f"There is a pod {name!r} already.", hint=f"Remove it first: podlab pod remove {name}")
+    check_new(name)
     pod = SshProvider().adopt(name, address, models_path=models_path)
     try:
         facts = yield from reach(workspace, pod, host_key=host_key)
-        Ledger().append("pod.adopt", pod.id, name=name, host=pod.address.host if pod.address else "")
-        _write(pod, name)
+        _write([pod])
     except BaseException:
-        _forget(workspace, pod)
+        _forget(workspace, pod)  # what the keeper makes of that does not matter: what went wrong here does
         raise
     return pod, facts
 
 
-def rename(old: str, new: str) -> Pod:
-    """Give a pod another name; its id, host key and endpoints stay."""
+def check_new(name: str) -> None:
+    """Refuse what cannot be the name of one more pod. Raises BadArgument or AlreadyExists."""
+    check_name(name)
+    if any(pod.name == name for pod in all_pods()):
+        raise _taken(name)
+
+
+def check_name(name: str) -> None:
+    """Refuse what cannot be any pod's name. Raises BadArgument."""
+    if not _NAME.fullmatch(name):
+        raise BadArgument(f"{name!r} cannot be a pod's name.", hint="Use letters, digits, dots, dashes; 63 at most.")
+
+
+def adopt_all(adopted: Sequence[Pod]) -> None:
+    """Add machines without asking them anything: each one's host key is asked about at first contact. All or none.
+
+    Raises AlreadyExists when one of those names is taken.
+    """
+    _write(adopted)
+
+
+def check_removable(pod: Pod) -> None:
+    """Refuse to forget this computer. Raises BadArgument."""
+    if pod is LOCAL:
+        raise BadArgument(
+            "The pod local is this computer, which cannot be removed.",
+            hint="To have another pod in use instead: podlab pod use NAME",
+        )
+
+
+def check_rename(old: str, new: str) -> Pod:
+    """The pod `old`, if it can be called `new`. Raises NotFound, BadArgument or AlreadyExists."""
     pod = find(old)
     if pod is LOCAL:
-        raise BadArgument("The pod local keeps its name.")
-    if not _NAME.fullmatch(new):
-        raise BadArgument(f"{new!r} cannot be a pod's name.", hint="Use letters, digits, dots, dashes; 63 at most.")
-    if any(other.name == new for other in all_pods()):
-        raise AlreadyExists(f"There is a pod {new!r} already.")
+        raise BadArgument(
+            "The pod local is this computer and keeps its name.", hint="Pods that were added can be renamed."
+        )
+    check_new(new)
+    return pod
+
+
+def rename(old: str, new: str) -> Pod:
+    """Give a pod another name; its id, host key and endpoints stay."""
+    pod = check_rename(old, new)
 
     def change(document: Any) -> None:
-        renamed = [(new if name == old else name, fields) for name, fields in document["pods"].items()]
-        for name in list(document["pods"]):
-            del document["pods"][name]
+        # Under the lock: another kernel may have renamed, removed or added since we looked.
+        table = _table_of(document, pod)
+        if new in table:
+            raise _taken(new)
+        renamed = [(new if name == old else name, fields) for name, fields in table.items()]
+        for name in list(table):
+            del table[name]
         for name, fields in renamed:
-            document["pods"][name] = fields
+            table[name] = fields
         if document.get("pod") == old:
             document["pod"] = new
 
@@ -138,19 +190,20 @@ def rename(old: str, new: str) -> Pod:
     return dataclasses.replace(pod, name=new)
 
 
-def remove(workspace: Workspace, pod: Pod) -> None:
+def remove(workspace: Workspace, pod: Pod) -> Work[None]:
     """Forget a pod. What runs on it goes on running there."""
-    if pod is LOCAL:
-        raise BadArgument("The pod local cannot be removed.", hint="It is this computer.")
+    check_removable(pod)
 
     def change(document: Any) -> None:
-        del document["pods"][pod.name]
+        del _table_of(document, pod)[pod.name]
         if document.get("pod") == pod.name:
             del document["pod"]
+        Ledger().append("pod.forget", pod.id, name=pod.name)
 
-    Ledger().append("pod.forget", pod.id, name=pod.name)
     settings.update_config(change)
-    _forget(workspace, pod)
+    if (problem := _forget(workspace, pod)) is not None:
+        said = f"{pod.name} is forgotten, but the keeper may hold its connection until it ends by itself: {problem}"
+        yield Notice(said, "warning")
 
 
 def use(workspace: Workspace, name: str) -> Pod:
@@ -172,10 +225,16 @@ def status_of(workspace: Workspace, pod: Pod, answer: object) -> PodStatus:
     in_use = pod.name == workspace.value("pod")
     if isinstance(answer, PodlabError):
         seen = workspace.store.pod_seen(pod.id)
-        return PodStatus(pod, PodState.UNREACHABLE, seen, answer.message, in_use)
+        return PodStatus(pod, PodState.UNREACHABLE, seen, reason(pod, answer), in_use)
     now = time.time()
     workspace.store.saw_pod(pod.id, now)
     return PodStatus(pod, PodState.REACHABLE, now, "", in_use)
+
+
+def reason(pod: Pod, error: PodlabError) -> str:
+    """Why a pod did not answer, for a place that names the pod already."""
+    name = re.escape(repr(pod.name))
+    return re.sub(rf"\APod {name}(: | (?=\w))", "", error.message)
 
 
 def refuse_silent(statuses: Sequence[PodStatus]) -> None:
@@ -184,33 +243,64 @@ def refuse_silent(statuses: Sequence[PodStatus]) -> None:
     if silent:
         names = ", ".join(status.pod.name for status in silent)
         raise Unreachable(
-            f"What runs on {names} is unknown: {silent[0].detail}", hint=f"See: podlab pod show {silent[0].pod.name}"
+            f"What runs on {names} is unknown: {silent[0].detail}",
+            hint=f"Start or mend that machine, then repeat this. More: podlab pod show {silent[0].pod.name}",
         )
 
 
-def _write(pod: Pod, name: str) -> None:
+def _write(added: Sequence[Pod]) -> None:
     def change(document: Any) -> None:
         import tomlkit
 
         if "pods" not in document:
             document["pods"] = tomlkit.table(is_super_table=True)
-        if name in document["pods"]:
-            raise AlreadyExists(f"There is a pod {name!r} already.")
-        document["pods"][name] = _to_table(pod)
+        for pod in added:
+            if pod.name in document["pods"]:
+                raise _taken(pod.name)
+            document["pods"][pod.name] = _to_table(pod)
+        for pod in added:
+            Ledger().append("pod.adopt", pod.id, name=pod.name, host=pod.address.host if pod.address else "")
 
     settings.update_config(change)
 
 
-def _forget(workspace: Workspace, pod: Pod) -> None:
+def _table_of(document: Any, pod: Pod) -> Any:
+    """The table of all pods, which holds this one. Raises NotFound when it was renamed or removed in the meantime."""
+    table = document.get("pods")
+    fields = table.get(pod.name) if isinstance(table, dict) else None
+    if not isinstance(fields, dict) or fields.get("id") != pod.id:
+        raise NotFound(
+            f"There is no pod {pod.name!r} any more: it was renamed or removed in the meantime.",
+            hint="See: podlab pod list",
+        )
+    return table
+
+
+def _taken(name: str) -> AlreadyExists:
+    if name == LOCAL.name:
+        said = "The name local is taken: it means this computer, and is there without being added."
+        return AlreadyExists(said, hint="Use it as it is (podlab pod use local), or choose another name.")
+    return AlreadyExists(
+        f"There is a pod {name!r} already.", hint=f"Choose another name, or remove that one: podlab pod remove {name}"
+    )
+
+
+def _forget(workspace: Workspace, pod: Pod) -> PodlabError | None:
+    """Drop what is kept of a pod: the files first, which must not stay for the next machine of that name, then the
+    keeper's connection. Returns why the keeper did not do its part, None when it did."""
     from podlab.transport.host_keys import HostKeys
 
+    HostKeys().forget(pod.id)
+    workspace.store.forget_pod(pod.id)
     workspace.drop_transport(pod.id)
     if workspace.value("keeper"):
         from podlab.transport import kept
 
-        kept.drop_pod(pod.id)
-    HostKeys().forget(pod.id)
-    workspace.store.forget_pod(pod.id)
+        try:
+            kept.drop_pod(pod.id)
+        except PodlabError as error:
+            return error
+    return None
 
 
 def _to_table(pod: Pod) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from podlab import settings
 from podlab.errors import BadSettings, EngineUnavailable
-from podlab.types import Interactive, Pod
+from podlab.quoting import shell_line
+from podlab.types import Interactive, Pod, SshAddress
 
 
 def shell_of(pod: Pod) -> Interactive:
@@ -27,17 +28,44 @@ def shell_of(pod: Pod) -> Interactive:
             "There is no ssh program here.", hint="Install OpenSSH's client: apt-get install openssh-client"
         )
     address = pod.address
-    known_hosts = f'"{settings.home() / "known_hosts"}"'  # quoted for ssh: it reads words apart as several files
     argv = [
-        ssh, "-t", "-o", f"HostKeyAlias=podlab-{pod.id}", "-o", f"UserKnownHostsFile={known_hosts}",
-        "-o", "StrictHostKeyChecking=yes", "-o", "ForwardAgent=no",
+        ssh, "-t", "-o", f"HostKeyAlias=podlab-{pod.id}", *_trusting(settings.home() / "known_hosts"),
+        "-o", "ForwardAgent=no", *_through(ssh, address), *_as(address),
     ]  # fmt: skip
-    argv += ["-p", str(address.port)] if address.port else []
-    argv += ["-l", address.user] if address.user else []
-    argv += ["-J", address.proxy_jump] if address.proxy_jump else []
     for path in address.identity_files:
         argv += ["-i", str(Path(path).expanduser())]
     return Interactive((*argv, "--", address.host), how)
+
+
+def _through(ssh: str, address: SshAddress) -> list[str]:
+    """Options that lead through the machines on the way.
+
+    `-J` would start an ssh of its own for them, which gets none of our options and takes a key that a person says yes
+    to. They are trusted as podlab itself trusts them: by what the user's known_hosts holds already.
+    """
+    from podlab.transport.ssh import jumps
+
+    options: list[str] = []
+    for hop in jumps(address):
+        argv = [ssh, *_trusting(Path.home() / ".ssh" / "known_hosts"), "-o", "GlobalKnownHostsFile=/dev/null",
+                "-o", "ForwardAgent=no", "-o", "ClearAllForwardings=yes"]  # fmt: skip
+        # %h and %p are the next machine's, filled in by the ssh that runs the command. In the command of the machine
+        # before, an ssh of its own fills in its own: one % for each that looks at it.
+        argv += [options[0], options[1].replace("%", "%%")] if options else []
+        argv += [*_as(hop), "-W", "[%h]:%p", "--", hop.host]
+        options = ["-o", f"ProxyCommand={shell_line(argv)}"]
+    return options
+
+
+def _trusting(known_hosts: Path) -> list[str]:
+    """Options that accept a key of that file, and no other."""
+    quoted = f'"{known_hosts}"'  # for ssh, which takes words apart as several files
+    return ["-o", f"UserKnownHostsFile={quoted}", "-o", "StrictHostKeyChecking=yes", "-o", "UpdateHostKeys=no"]
+
+
+def _as(address: SshAddress) -> list[str]:
+    argv = ["-p", str(address.port)] if address.port else []
+    return argv + (["-l", address.user] if address.user else [])
 
 
 def editor_of(path: Path) -> Interactive:

@@ -108,7 +108,9 @@ def _why(facts: Facts, end: ExitFacts, diagnose: Diagnose) -> tuple[str, str]:
     cause = found.cause
     if cause is Cause.OTHER:  # the log does not tell: the status may
         cause = Cause.KILLED if end.signal is not None else Cause.EXITED if end.status == 0 else Cause.OTHER
-    said = found.lines[-1] if found.lines else end.error or (facts.lines[-1] if facts.lines else "")
+    said = found.lines[-1] if found.lines else end.error
+    if not said and facts.lines and found.cause is not Cause.KILLED:  # what was killed had no reason to log
+        said = facts.lines[-1]
     return cause.value, f"{how}: {said}" if said else how
 
 

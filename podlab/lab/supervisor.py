@@ -18,17 +18,12 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from functools import cache
-from importlib import resources
-from typing import Any, Literal, Self, TypeVar
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from typing import Any, Literal, TypeVar
 
 from podlab.errors import (
-    AlreadyExists,
     BadArgument,
-    EngineUnavailable,
     LinkLost,
-    NotFound,
     PodlabError,
     SupervisorError,
     Unreachable,
@@ -45,57 +40,20 @@ from podlab.lab.facts import (
     Stopped,
     StopStage,
     Tail,
-    Wire,
     exit_from,
     facts_from,
     pod_facts_from,
 )
-from podlab.transport.base import Process, Transport
+from podlab.lab.talk import LINE_LIMIT_BYTES, PROTOCOL, Talk, begin, program
+from podlab.transport.base import Transport
 from podlab.types import Step
+from podlab.wire import Wire
 
-PROTOCOL = 1
 SILENCE_S = 15.0
 """The pod's side says something at least every 3 s; after this long without a word the link counts as lost."""
-LINE_LIMIT_BYTES = 4 * 2**20
-BANNER_LIMIT_BYTES = 64 * 2**10
-"""What a login shell may say before our first line."""
 T = TypeVar("T")
 
-BOOT = (
-    "import sys\n"
-    "if sys.version_info<(3,8):sys.exit(97)\n"
-    "exec(compile(sys.stdin.buffer.read(int(sys.argv[1])),'supervisor','exec'))"
-)
-# A Python that is too old (97), does not know -I (2), or is a shim of pyenv's with nothing behind it (127) has not
-# read its input: the next one may.
-FIND_PYTHON = (
-    "for p in python3 python3.13 python3.12 python3.11 python3.10 python3.9 python3.8 python; do "
-    'command -v "$p" >/dev/null 2>&1 || continue; "$p" -I -S -u -c "$1" "$2"; s=$?; '
-    "case $s in 2|97|126|127) ;; *) exit $s;; esac; done; "
-    'echo \'{"v":1,"error":{"kind":"no_python","message":"no Python 3.8 or newer was found"}}\''
-)
-
-
 CHANGING = frozenset({"start", "stop", "restart", "remove"})
-
-
-@cache
-def program(main: str, *rooms: str) -> str:
-    """One Python text that needs nothing but itself: the files `rooms` of podlab/remote as modules, then `main`."""
-    lines = [
-        "import sys",
-        "def room(name, text):",
-        "    sys.modules[name] = module = type(sys)(name)",
-        "    exec(compile(text, name, 'exec'), module.__dict__)",
-    ]
-    lines += [f"room('podlab.remote.{name}', {_remote_source(name)!r})" for name in rooms]
-    lines.append(f"exec(compile({_remote_source(main)!r}, 'podlab.remote.{main}', 'exec'))")
-    return "\n".join(lines) + "\n"
-
-
-def _remote_source(name: str) -> str:
-    # Read, never imported: what runs on the pod must not come to depend on what runs here.
-    return resources.files("podlab.remote").joinpath(f"{name}.py").read_text(encoding="utf-8")
 
 
 def result_of(work: Generator[object, None, T]) -> T:
@@ -111,22 +69,24 @@ class PodSide:
     """podlab's own side of one pod.
 
     `home` is its folder on the pod; None means $PODLAB_POD_HOME there, else ~/.podlab/pod/<machine id>. `python` is
-    the interpreter to use; None means the first fitting one on the pod's PATH.
+    the interpreter to use; None means the first fitting one on the pod's PATH. What is started keeps about
+    `log_cap_bytes` of each of its streams at most, the newest; None keeps all.
     """
 
     def __init__(
         self, transport: Transport, home: str | None = None, python: str | None = None, *,
-        silence_s: float = SILENCE_S,
+        silence_s: float = SILENCE_S, log_cap_bytes: int | None = None,
     ) -> None:  # fmt: skip
         self.transport = transport
+        self._log_cap_bytes = log_cap_bytes
         self._home = home
-        self._python = python
+        self.python = python
         self._silence_s = silence_s
 
     @classmethod
-    def local(cls, transport: Transport, home: str) -> PodSide:
+    def local(cls, transport: Transport, home: str, *, log_cap_bytes: int | None = None) -> PodSide:
         """For this computer: the interpreter we run on."""
-        return cls(transport, home, sys.executable)
+        return cls(transport, home, sys.executable, log_cap_bytes=log_cap_bytes)
 
     def hello(self) -> PodFacts:
         """The machine, its Python and podlab's folder there. Writes nothing on the pod."""
@@ -147,6 +107,7 @@ class PodSide:
         key: str | None = None,
         secrets: Mapping[str, Mapping[str, str]] | None = None,
         files: Mapping[str, str] | None = None,
+        stdin: bytes = b"",
         health: HealthCheck | None = None,
         meta: Mapping[str, object] | None = None,
     ) -> Started:
@@ -157,7 +118,8 @@ class PodSide:
         argv and env values the words `{port}`, `{dir}` (the endpoint's folder) and `{home}` are filled in, and
         `{key}` in env values. `key` is the endpoint's own API key; it is kept in the folder's file `key` (0600).
         `secrets` maps a step's name to the variables only that step gets; they are never on the pod's disk. `files`
-        (name -> text) are written to the folder before the first step. A job's `cwd` is relative to the user's home.
+        (name -> text) are written to the folder before the first step. A job's `cwd` is relative to the user's home,
+        and `stdin` is what it reads; it is on the pod's disk (0600) until the job has begun.
 
         Raises AlreadyExists when the name is in use by a living endpoint, or the wished port by some process.
         """
@@ -165,10 +127,11 @@ class PodSide:
             "id": id, "name": name, "kind": kind, "cwd": cwd, "port": port, "model": model, "engine": engine,
             "steps": [{"name": step.name, "argv": list(step.argv), "env": dict(step.env)} for step in steps],
             "gpus": list(gpus), "key": key, "files": dict(files or {}), "meta": dict(meta or {}),
+            "stdin": base64.b64encode(stdin).decode(),
             "secrets": {step: dict(values) for step, values in (secrets or {}).items()},
             "health": health and {"path": health.path, "models_path": health.models_path,
-                                  "served_name": health.served_name},
-            "monitor": program("monitor", "machine"),
+                                  "served_name": health.served_name, "probe": health.probe},
+            "monitor": program("monitor", "machine", "streams"), "log_cap_bytes": self._log_cap_bytes,
         }  # fmt: skip
         return _started_from(self._ask("start", body))
 
@@ -224,15 +187,14 @@ class PodSide:
                 if "end" in answer:
                     return exit_from(answer["end"])
                 piece = _piece_from(answer)
-                if (piece.generation, piece.offset) != (generation, offset) and (
-                    piece.generation <= generation or piece.offset != 0
-                ):
+                begins = piece.offset - piece.dropped
+                if (piece.generation, begins) != (generation, offset) and (piece.generation <= generation or begins):
                     raise SupervisorError(
-                        f"The pod's side sent byte {piece.offset} of generation {piece.generation} "
+                        f"The pod's side sent byte {begins} of generation {piece.generation} "
                         f"where byte {offset} of generation {generation} was due."
                     )
                 generation, offset = piece.generation, piece.next_offset
-                if piece.data:
+                if piece.data or piece.dropped:
                     yield piece
             if stopped is not None and stopped.is_set():
                 return ExitFacts(None, None, None)
@@ -285,13 +247,15 @@ class PodSide:
         answer = self._ask("tail", body)
         return Tail(_piece_from(answer), Wire(answer, "tail").whole("size"))
 
-    def stop(self, id: str, grace_s: float = 10.0) -> Generator[StopStage, None, Stopped]:
+    def stop(self, id: str, grace_s: float = 10.0, *, cancel: bool = False) -> Generator[StopStage, None, Stopped]:
         """End it and every process it left anywhere: TERM, after `grace_s` KILL, then proof that none is left.
 
         Goes on by itself on the pod when the link is lost. What has ended already is left as it is, unless strays of
         it run. Works for orphans. Raises SupervisorError when processes survive a KILL. See `result_of`.
+
+        With `cancel` an id the pod knows nothing of is no error: a request to start it that comes later is refused.
         """
-        with self._talk("stop", {"id": id, "grace_s": grace_s}) as talk:
+        with self._talk("stop", {"id": id, "grace_s": grace_s, "cancel": cancel}) as talk:
             for answer in talk:
                 if "stage" in answer:
                     yield _stage_from(answer)
@@ -312,7 +276,7 @@ class PodSide:
         body = {
             "id": id, "generation": generation, "grace_s": grace_s, "same_port": same_port,
             "secrets": {step: dict(values) for step, values in (secrets or {}).items()},
-            "monitor": program("monitor", "machine"),
+            "monitor": program("monitor", "machine", "streams"),
         }  # fmt: skip
         with self._talk("restart", body) as talk:
             for answer in talk:
@@ -328,22 +292,9 @@ class PodSide:
 
     def _talk(self, op: str, body: Mapping[str, object] | None = None) -> Talk:
         request = {"v": PROTOCOL, "op": op, "home": self._home, **(body or {})}
-        rooms = ("machine", "records", "changes") if op in CHANGING else ("machine", "records")
-        source = program("supervisor", *rooms).encode()
-        words = [BOOT, str(len(source))]
-        if self._python:
-            argv = [self._python, "-I", "-S", "-u", "-c", *words]
-        else:
-            argv = ["sh", "-c", FIND_PYTHON, "podlab", *words]
-        process = self.transport.start(argv)
-        try:
-            process.write(source + json.dumps(request).encode() + b"\n")
-            process.close_stdin()
-        except BrokenPipeError:
-            pass  # it ended without reading; what it said tells why
-        except BaseException:
-            process.close()
-            raise
+        rooms = ("machine", "streams", "records", *(("changes",) if op in CHANGING else ()))
+        given = json.dumps(request).encode() + b"\n"
+        process = begin(self.transport, program("supervisor", *rooms), given, self.python)
         return Talk(process, self.transport.pod, self._silence_s)
 
     def _ask(self, op: str, body: Mapping[str, object] | None = None) -> dict[str, Any]:
@@ -362,129 +313,13 @@ class PodSide:
         raise talk.broken_off()
 
 
-class Talk:
-    """One request under way: iterate over its answers (heartbeats left out), and close it."""
-
-    def __init__(self, process: Process, pod: str, silence_s: float) -> None:
-        self._process = process
-        self._pod = pod
-        self._silence_s = silence_s
-        self._stderr = bytearray()
-        self._skipped = bytearray()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.close()
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return self.until(None)
-
-    def until(self, stopped: threading.Event | None) -> Generator[dict[str, Any], None, None]:
-        """The answers until their end, or until the first sign of life (there is one every 3 s) after `stopped`."""
-        begun = False
-        for line in self._lines():
-            answer = _answer_from(line)
-            if answer is None:  # a login banner, if nothing of ours has come yet
-                self._skipped += line + b"\n"
-                if begun or len(self._skipped) > BANNER_LIMIT_BYTES:
-                    raise self._garbled(line)
-                continue
-            begun = True
-            if answer["v"] != PROTOCOL:
-                raise SupervisorError(f"Pod {self._pod!r} speaks protocol {answer['v']!r:.40}, not {PROTOCOL}.")
-            if "error" in answer:
-                raise _error_from(answer["error"], self._pod)
-            if stopped is not None and stopped.is_set():
-                return
-            if "beat" not in answer:
-                yield answer
-
-    def _lines(self) -> Generator[bytes, None, None]:
-        pending = bytearray()
-        while True:
-            try:
-                said = self._process.read(self._silence_s)
-            except TimeoutError as error:
-                raise LinkLost(
-                    f"Pod {self._pod!r} has said nothing for {self._silence_s:g} s.", pod=self._pod
-                ) from error
-            if said is None:
-                break
-            stream, data = said
-            if stream == "stderr":
-                self._stderr = (self._stderr + data)[-4096:]
-                continue
-            *whole, rest = data.split(b"\n")
-            for part in whole:
-                yield bytes(pending + part)
-                pending.clear()
-            pending += rest
-            if len(pending) > LINE_LIMIT_BYTES:
-                raise self._garbled(bytes(pending))
-        if pending:
-            yield bytes(pending)
-
-    def _garbled(self, line: bytes) -> SupervisorError:
-        shown = repr(line[:120].decode(errors="replace"))
-        return SupervisorError(
-            f"Pod {self._pod!r} said {shown} instead of an answer.",
-            hint="A login script that prints may be in between: have it print only in interactive shells.",
-        )
-
-    def broken_off(self) -> PodlabError:
-        """The error for an answer that ended too early."""
-        try:
-            status: int | None = self._process.wait(1.0)
-        except (TimeoutError, LinkLost):
-            status = None
-        if status == 97:  # of BOOT: the interpreter we were given is too old
-            return _no_python(self._pod)
-        said = (bytes(self._stderr) or bytes(self._skipped)).decode(errors="replace").strip().splitlines()
-        evidence = said[-1][:300] if said else "it said nothing"
-        return SupervisorError(f"The pod's side on {self._pod!r} ended early with status {status}: {evidence}")
-
-
-def _no_python(pod: str) -> EngineUnavailable:
-    return EngineUnavailable(
-        f"Pod {pod!r} has no Python 3.8 or newer.", hint="Install one there, for example: apt-get install python3"
-    )
-
-
-def _answer_from(line: bytes) -> dict[str, Any] | None:
-    if not line.startswith(b'{"v"'):
-        return None
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) and isinstance(value.get("v"), int) else None
-
-
-def _error_from(value: object, pod: str) -> PodlabError:
-    wire = Wire(value, "error")
-    kind, message = wire.text("kind", 40), wire.text("message")[:600]
-    if kind == "no_python":
-        return _no_python(pod)
-    if kind == "unknown_id":
-        return NotFound(f"Pod {pod!r}: {message}")
-    if kind in ("name_taken", "port_busy"):
-        hint = "Stop it first, or choose another name." if kind == "name_taken" else "Choose another port, or none."
-        return AlreadyExists(f"Pod {pod!r}: {message}", hint=hint)
-    if kind == "bad_request":
-        return BadArgument(f"Pod {pod!r}: {message}")
-    hint = "Stop it first." if kind == "alive" else ""
-    return SupervisorError(f"Pod {pod!r}: {message}", hint=hint)
-
-
 def _piece_from(answer: dict[str, Any]) -> Piece:
     wire = Wire(answer, "follow")
     try:
         data = base64.b64decode(wire.text("d", LINE_LIMIT_BYTES), validate=True)
     except binascii.Error as error:
         raise SupervisorError("The pod's side sent a piece of a log that is not base64.") from error
-    return Piece(wire.whole("g"), wire.whole("o"), data)
+    return Piece(wire.whole("g"), wire.whole("o"), data, wire.maybe("dropped", wire.whole) or 0)
 
 
 def _stage_from(answer: dict[str, Any]) -> StopStage:

@@ -1,4 +1,4 @@
-"""Tunnels a person opened: ports of this computer that lead to a pod, and stay while the keeper runs."""
+"""Tunnels a person opened: ports of this computer that lead to a pod."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from podlab.errors import AlreadyExists, BadArgument, NotFound
 from podlab.lab import pods
+from podlab.transport.kept_place import KEPT_S
 from podlab.types import Pod, TunnelRow
 
 if TYPE_CHECKING:
@@ -40,6 +41,15 @@ def listing(workspace: Workspace) -> tuple[TunnelRow, ...]:
         TunnelRow(names.get(pod_id, pod_id), local_port, remote_port)
         for pod_id, local_port, remote_port in workspace.forwards()
     )
+
+
+def lasting(workspace: Workspace, pod: Pod) -> str:
+    """How long an address of this computer leads to that pod, as a clause for a person."""
+    if pod.provider == "local":
+        return "as long as it runs"
+    if not workspace.keeps_forwards(pod):
+        return "until this process ends: a command at once, a notebook with its kernel (there is no keeper)"
+    return f"as long as it runs; unused for {KEPT_S / 3600:g} hours it is closed, and asking again opens it"
 
 
 def close(workspace: Workspace, pod: Pod, remote_port: int) -> None:

@@ -49,6 +49,7 @@ class Workspace:
         self._forwards: dict[tuple[str, int], Forward] = {}
         self._transports: dict[str, Transport] = {}
         self._lock = threading.Lock()
+        self._opening = threading.Lock()
 
     @classmethod
     def open(cls) -> Workspace:
@@ -96,9 +97,10 @@ class Workspace:
         """The pod's own side of podlab."""
         from podlab.lab.supervisor import PodSide
 
+        cap_bytes = self.value("log_cap_bytes")
         if pod.provider == "local":
-            return PodSide.local(self.transport(pod), str(settings.home() / "pod"))
-        return PodSide(self.transport(pod))
+            return PodSide.local(self.transport(pod), str(settings.home() / "pod"), log_cap_bytes=cap_bytes)
+        return PodSide(self.transport(pod), log_cap_bytes=cap_bytes)
 
     def reached(self, name: str) -> Reached | None:
         """The way to an endpoint as it was last found here, or None."""
@@ -147,14 +149,11 @@ class Workspace:
 
         Through the keeper it outlives this process, and asking again gives the same port.
         """
-        key = (pod.id, remote_port)
-        with self._lock:
-            known = self._forwards.get(key)
-        if known is None or (pod.provider != "local" and self.value("keeper")):
-            known = self.transport(pod).open_port(remote_port, local_port=wished)
-            with self._lock:
-                self._forwards[key] = known
-        return known.local_port
+        return self._forward(pod, remote_port, wished).local_port
+
+    def keeps_forwards(self, pod: Pod) -> bool:
+        """Whether a keeper holds what is forwarded to a pod, so that it outlives this process."""
+        return pod.provider != "local" and bool(self.value("keeper"))
 
     def forwards(self) -> list[tuple[str, int, int]]:
         """Open forwards as (pod id, local port, remote port)."""
@@ -162,22 +161,47 @@ class Workspace:
             from podlab.transport.kept import forwards
 
             return forwards()
-        return [(pod_id, f.local_port, port) for (pod_id, port), f in self._forwards.items() if pod_id != "local"]
+        with self._lock:
+            held = list(self._forwards.items())
+        return [(pod_id, forward.local_port, port) for (pod_id, port), forward in held if pod_id != "local"]
 
     def close_forward(self, pod: Pod, remote_port: int) -> bool:
         """Close a forward; False when there is none."""
         if not any(pod_id == pod.id and remote == remote_port for pod_id, _, remote in self.forwards()):
             return False
-        self.local_port(pod, remote_port)
-        self._forwards.pop((pod.id, remote_port)).close()
+        forward = self._forward(pod, remote_port, 0)
+        with self._lock:
+            self._forwards.pop((pod.id, remote_port), None)
+        forward.close()
         return True
 
     def close(self) -> None:
-        """End this process's own connections. The keeper's stay."""
+        """End this process's own connections, forwards and clients. The keeper's stay."""
         with self._lock:
             transports, self._transports = list(self._transports.values()), {}
+            forwards, self._forwards = list(self._forwards.values()), {}
+            https, self._https = list(self._https.values()), {}
+            self._reached.clear()
+        for http in https:
+            http.close()
+        for forward in forwards:
+            forward.close()
         for transport in transports:
             transport.close()
+
+    def _forward(self, pod: Pod, remote_port: int, wished: int) -> Forward:
+        transport = self.transport(pod)
+        if self.keeps_forwards(pod):
+            return transport.open_port(remote_port, local_port=wished)  # the same one for all who ask
+        key = (pod.id, remote_port)
+        with self._opening:  # two threads that ask at the same time get one listener
+            with self._lock:
+                known = self._forwards.get(key)
+            if known is None:
+                known = transport.open_port(remote_port, local_port=wished)
+                with self._lock:
+                    self._forwards[key] = known
+        return known
 
     def _new_transport(self, pod: Pod) -> Transport:
         if pod.provider == "local":

@@ -11,7 +11,7 @@ from IPython.display import publish_display_data
 from podlab.commands.results import Reply
 from podlab.display import sanitize
 from podlab.display.html import html, line_html, notice_html, prose_html, stage_html
-from podlab.display.progress import stage_text
+from podlab.display.progress import stage_lines
 from podlab.display.text import text
 from podlab.events import Answer, Ask, Chunk, Notice, Stage
 from podlab.notebook.live import Bundle, Live
@@ -106,7 +106,7 @@ class CellAudience:
         stage, elapsed_s = self._stage, time.monotonic() - self._stage_began
         if stage is None:
             return self._last_stage_bundle("")
-        return {"text/html": stage_html(stage, elapsed_s), "text/plain": stage_text(stage, elapsed_s)}
+        return {"text/html": stage_html(stage, elapsed_s), "text/plain": stage_lines(stage, elapsed_s)}
 
     def _last_stage_bundle(self, problem: str) -> Bundle:
         took = duration_text(time.monotonic() - self._began)

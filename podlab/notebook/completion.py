@@ -1,49 +1,22 @@
 """What may be written next on a `%pod` line: verbs, options, their values, and names podlab knows.
 
-All of it from the declarations and from files of this computer. A front end asks at every keystroke: nothing here may
-ask a pod, open a connection, or raise.
+Here a line of a cell becomes the words before the cursor; commands/completion.py knows what may follow them.
 """
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.completer import CompletionContext, SimpleCompletion
 
-from podlab.commands import table
-from podlab.commands.verb import Option, Verb, options_of
+from podlab.commands.completion import Candidate, Here, candidates
 
 if TYPE_CHECKING:
     from podlab.notebook.session import Session
 
 _MAGIC = re.compile(r"\s*(?:[^\W\d][\w.,\[\]'\" ]*=\s*)?(%{1,2})(pod|model|chat|podlab)(?=\s)")
 _WORD = re.compile(r"""(?:\\(?:.|$)|[^\s"'\\]|"[^"]*(?:"|$)|'[^']*(?:'|$))+""")
-_KINDS = {
-    "pods": "pod", "endpoints": "endpoint", "models": "model", "jobs": "job", "settings": "setting",
-    "secrets": "secret", "files": "path", "engines": "engine",
-}  # fmt: skip
-_MOST_FILES = 200
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """Something that could stand here, and what sort of thing it is."""
-
-    text: str
-    kind: str
-
-
-@dataclass(frozen=True)
-class _Here:
-    """Where the cursor is: the whole words before it, the piece of a word it touches, the words after it."""
-
-    before: list[str]
-    piece: str
-    after: list[str]
 
 
 def match(session: Session, context: CompletionContext) -> dict[str, Any]:
@@ -55,7 +28,7 @@ def match(session: Session, context: CompletionContext) -> dict[str, Any]:
         fragment = here.piece
         if fragment.startswith("--") and "=" in fragment:
             fragment = fragment.partition("=")[2]
-        found = [candidate for candidate in candidates(session, here) if candidate.text.startswith(fragment)]
+        found = [candidate for candidate in candidates(session.workspace, here) if candidate.text.startswith(fragment)]
     return {
         "completions": [SimpleCompletion(candidate.text, type=candidate.kind) for candidate in found],
         "matched_fragment": fragment,
@@ -64,35 +37,7 @@ def match(session: Session, context: CompletionContext) -> dict[str, Any]:
     }
 
 
-def candidates(session: Session, here: _Here) -> Iterator[Candidate]:
-    """All that could stand at the cursor, whatever is typed of it already."""
-    verb, depth = _verb(here.before)
-    if not any(word.startswith("-") for word in here.before):
-        yield from _next_words(here.before)
-    if verb is None:
-        return
-    options = options_of(verb)
-    pending, operands = _read(verb, options, here.before[depth:])
-    if operands is None:  # the rest belongs to the command that is run, or to the engine
-        return
-    if pending is not None:
-        yield from _values(session, pending.values, here.piece)
-        return
-    if here.piece.startswith("--") and "=" in here.piece:
-        name, _, typed = here.piece.partition("=")
-        for option in options:
-            if option.name == name:
-                yield from _values(session, option.values, typed)
-        return
-    if not here.piece.startswith("-") and operands < len(verb.operands):
-        yield from _values(session, verb.operands[operands].values, here.piece)
-    given = {word.partition("=")[0] for word in (*here.before, *here.after)}
-    for option in options:
-        if option.name not in given and option.short not in given:
-            yield Candidate(option.name, "option")
-
-
-def _located(context: CompletionContext) -> _Here | None:
+def _located(context: CompletionContext) -> Here | None:
     line = context.line_with_cursor
     found = _MAGIC.match(line)
     cursor = context.cursor_position
@@ -106,75 +51,4 @@ def _located(context: CompletionContext) -> _Here | None:
     group = [] if found[2] == "podlab" else [found[2]]
     # The rest of the word the cursor stands in is not a word of its own.
     rest = re.sub(r"^\S+", "", line[cursor:]) if piece else line[cursor:]
-    return _Here([*group, *(word.strip("\"'") for word in words)], piece, [word[0] for word in _WORD.finditer(rest)])
-
-
-def _verb(words: list[str]) -> tuple[Verb | None, int]:
-    """The longest verb the words begin with, and how many words it has."""
-    best: tuple[Verb | None, int] = (None, 0)
-    for verb in table.VERBS:
-        path = verb.words.split()
-        if words[: len(path)] == path and len(path) > best[1]:
-            best = verb, len(path)
-    return best
-
-
-def _next_words(words: list[str]) -> Iterator[Candidate]:
-    """Words that lead on to a verb."""
-    seen = set()
-    for verb in table.VERBS:
-        path = verb.words.split()
-        if len(path) > len(words) and path[: len(words)] == words and path[len(words)] not in seen:
-            seen.add(path[len(words)])
-            yield Candidate(path[len(words)], "verb")
-
-
-def _read(verb: Verb, options: tuple[Option, ...], words: list[str]) -> tuple[Option | None, int | None]:
-    """The option that waits for its value, and how many operands there are; None operands once nothing is ours."""
-    valued = {name: option for option in options if option.kind is not bool for name in (option.name, option.short)}
-    pending: Option | None = None
-    operands = 0
-    for word in words:
-        if pending is not None:
-            pending = None
-        elif word == "--":
-            return None, None
-        elif word.startswith("-") and len(word) > 1:
-            pending = valued.get(word)
-        elif operands < len(verb.operands):
-            count = verb.operands[operands].count
-            if count == "...":
-                return None, None
-            operands += count != "*"
-    return pending, operands
-
-
-def _values(session: Session, values: Any, typed: str) -> Iterator[Candidate]:
-    if isinstance(values, tuple):
-        for value in values:
-            yield Candidate(value, "value")
-    elif values == "files":
-        yield from _files(typed)
-    elif values is not None:
-        from podlab.lab import known
-
-        try:
-            names = known.names(session.workspace, values)
-        except Exception:  # noqa: BLE001  # a damaged file is reported by the next verb, not at a keystroke
-            names = []
-        for name in names:
-            yield Candidate(name, _KINDS[values])
-
-
-def _files(typed: str) -> Iterator[Candidate]:
-    """Files and folders of this computer that continue what is typed; a space in a name is written as a shell does."""
-    folder, _, start = typed.replace("\\ ", " ").rpartition("/")
-    shown = f"{folder}/" if folder or typed.startswith("/") else ""
-    try:
-        with os.scandir(os.path.expanduser(shown) or ".") as entries:
-            found = sorted((entry.name, entry.is_dir()) for entry in entries)
-    except OSError:
-        return
-    visible = [(name, is_dir) for name, is_dir in found if start.startswith(".") or not name.startswith(".")]
-    for name, is_dir in [entry for entry in visible if entry[0].startswith(start)][:_MOST_FILES]:
-        yield Candidate((shown + name + ("/" if is_dir else "")).replace(" ", "\\ "), "folder" if is_dir else "path")
+    return Here([*group, *(word.strip("\"'") for word in words)], piece, [word[0] for word in _WORD.finditer(rest)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from traitlets import Bool, Float, Int, Unicode
+from traitlets import Bool, Float, HasTraits, Int, TraitType, Unicode
 from traitlets.config import Configurable
 
 SETTING_OF = {
@@ -20,6 +20,17 @@ SETTING_OF = {
 """Trait -> the setting it overrides. `stages` is the notebook's own."""
 
 _UNSET = "None leaves it to the environment, config.toml and the default (see: %podlab config show)."
+
+
+def _in_force(name: str) -> str:
+    from podlab import settings  # at first use: loading the extension must not pay for it
+    from podlab.errors import BadSettings, StateDamaged
+
+    try:
+        value, source = settings.value(name)
+    except (BadSettings, StateDamaged) as error:
+        return f"not known ({error.message})"
+    return f"{value!r} ({'config.toml' if source == 'file' else source})"
 
 
 class Podlab(Configurable):
@@ -43,6 +54,16 @@ class Podlab(Configurable):
         config=True
     )
     stages = Bool(True, help="Show how far long work has come while it runs.").tag(config=True)
+
+    @classmethod
+    def class_get_trait_help(
+        cls, trait: TraitType[Any, Any], inst: HasTraits | None = None, helptext: str | None = None
+    ) -> str:
+        """What `%config Podlab` says of one setting: for an unset one, what holds instead and where that is from."""
+        said = super().class_get_trait_help(trait, inst, helptext)
+        if inst is None or trait.name not in SETTING_OF or getattr(inst, trait.name) is not None:
+            return said
+        return said.replace("Current: None", f"Current: {_in_force(SETTING_OF[trait.name])}")
 
     def overrides(self) -> dict[str, Any]:
         """Settings that were given a value here."""

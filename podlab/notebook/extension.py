@@ -101,7 +101,7 @@ def _function(session: Session, magic: Magic) -> Callable[..., Any]:
     def getdoc() -> str:
         from podlab.commands import table
 
-        return table.group_help(magic.group, magic=True) if magic.group else table.main_help()
+        return table.group_help(magic.group, magic=True) if magic.group else table.main_help(magic=True)
 
     call.__name__ = call.__qualname__ = magic.name
     call.__doc__ = f"{magic.about} See %{magic.name} --help"

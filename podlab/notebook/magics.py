@@ -43,17 +43,18 @@ def run(session: Session, group: str, line: str, cell: str | None = None) -> Any
         value = _perform(session, call, silent=silent)
     except PodlabError as error:
         raise _harmless(error) from error.__cause__
+    except Exception as defect:  # noqa: BLE001  # it is raised again
+        raise _without_secrets(session, defect)
     return None if silent else value
 
 
 def help_or_call(given: list[str], cell: str | None) -> Call | HelpText:
     """What the words ask for. Raises BadArgument."""
+    given = table.ordered(given)
     if cell is None:
-        first, *rest = given or [""]
-        if not first or first in ("-h", "--help"):
-            return HelpText(table.main_help().replace("podlab", "%podlab"))
-        if first in table.groups() and (not rest or rest == ["--help"] or rest == ["-h"]):
-            return HelpText(table.group_help(first, magic=True))
+        alone = not given or (len(given) == 1 and given[0] in table.groups())
+        if (said := table.help_for([*given, "--help"] if alone else given, magic=True)) is not None:
+            return HelpText(said)
     verb, rest = table.find(given)
     if cell is not None and verb.cell == "no":
         raise BadArgument(f"{called(verb, magic=True)} takes no cell body.", hint="Write it with one percent sign.")
@@ -111,6 +112,19 @@ def _ended_badly(call: Call, outcome: Outcome, last_line: str) -> PodlabError:
         named = "The script" if script else (value.command.split() or ["The command"])[0]
         return CommandFailed(value.pod, (named,), outcome.exit_code, stderr=last_line.encode(errors="replace"))
     return PodlabError(f"{call.verb.words} ended with status {outcome.exit_code}.")
+
+
+def _without_secrets(session: Session, defect: Exception) -> Exception:
+    """A defect of podlab, shown as IPython shows any: with the whole traceback, and without the secrets in it."""
+    shell = session.shell
+
+    def render() -> list[str]:
+        drawn = shell.InteractiveTB.structured_traceback(type(defect), defect, defect.__traceback__)
+        return [redact(part) for part in drawn]
+
+    defect.args = tuple(redact(said) if isinstance(said, str) else said for said in defect.args)
+    defect._render_traceback_ = render  # type: ignore[attr-defined]  # IPython looks for it on any exception
+    return defect
 
 
 def _harmless(error: PodlabError) -> PodlabError:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from podlab.commands.results import document, rows
+from podlab.display.plots import MIME
 from podlab.display.sanitize import block
 from podlab.display.text import text
 from podlab.errors import PodlabError
@@ -52,8 +53,23 @@ class Value:
     def _ipython_display_(self) -> None:
         # A result whose text has just streamed into this very cell is not shown a second time; NotImplementedError
         # tells IPython to show it the usual way.
-        if self._on_screen is None or not self._on_screen():
+        if self._on_screen is not None and self._on_screen():
+            return
+        drawn = self.figure()
+        if drawn is None:
             raise NotImplementedError
+        from IPython.display import display
+
+        # Two outputs: a front end shows only the richest form of one.
+        display(self._repr_mimebundle_(), raw=True)  # type: ignore[no-untyped-call]
+        said = f"a figure of {type(self._value).__name__}"
+        display({MIME: drawn, "text/plain": said}, raw=True)  # type: ignore[no-untyped-call]
+
+    def figure(self) -> dict[str, Any] | None:
+        """The value as a Plotly figure, a plain dict (`plotly.graph_objects.Figure(value.figure())`); None for most."""
+        from podlab.display.plots import figure
+
+        return figure(self._value)
 
     def _names(self) -> list[str]:
         if not dataclasses.is_dataclass(self._value):

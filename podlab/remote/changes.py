@@ -6,6 +6,7 @@ records happen under one lock per home (flock, released by the kernel however we
 
 from __future__ import annotations
 
+import binascii
 import json
 import os
 import re
@@ -19,6 +20,8 @@ from podlab.remote.machine import (
     Fault,
     Table,
     choose_port,
+    is_ours,
+    listeners,
     one_process,
     port_is_free,
     private_folder,
@@ -34,6 +37,9 @@ if TYPE_CHECKING:
     from podlab.remote.machine import Json
 
 KEEP_ENDED = 20
+LEAST_CAP_BYTES = 2**16
+CANCELLED, CANCELLED_S = ".cancelled-", 3600.0
+"""Files of the home for starts that must not happen any more, and how long a request may be on its way."""
 LOCK_WAIT_S = 60.0
 STRAY_GRACE_S = 2.0
 """What outlives its main process gets this long to end by itself after TERM."""
@@ -43,7 +49,7 @@ BEGIN_WAIT_S = 20.0
 NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 OWN_FILES = re.compile(
-    r"(spec|run|stop|progress)\.json|key|monitor\.(py|log|lock)|(log|stdout|stderr|marks|exit|ready)\..*"
+    r"(spec|run|stop|progress)\.json|key|stdin|monitor\.(py|log|lock)|(log|stdout|stderr|marks|exit|ready)\..*"
 )
 # What an engine may know of the user's environment; the rest (provider keys, tokens) is none of its business.
 ENGINE_ENV = re.compile(
@@ -127,17 +133,19 @@ def checked_spec(home: str, request: Json) -> Json:
     need(isinstance(port, int) and 0 <= port < 65536, f"{port!r:.20} is no port")
     need(all(isinstance(gpu, int) for gpu in request.get("gpus") or ()), "GPUs are numbers")
     need(len(json.dumps(request.get("meta") or {})) < 2**16, "meta is larger than 64 KiB")
+    cap_bytes = request.get("log_cap_bytes")
+    need(cap_bytes is None or (isinstance(cap_bytes, int) and cap_bytes >= LEAST_CAP_BYTES), "the cap of logs is none")
     for file in request.get("files") or ():
         need(NAME.fullmatch(file) and not OWN_FILES.fullmatch(file), f"{file!r:.80} cannot be a file of it")
     if health:
-        paths = (health["path"], health["models_path"])
+        paths = (health["path"], health["models_path"], health.get("probe") or "/")
         need(all(re.fullmatch(r"/[!-~]*", path) for path in paths), "a path to probe is not one")
         need(isinstance(health["served_name"], str), "there is no served name")
     return {
         "v": 1, "id": request["id"], "name": name, "kind": kind, "steps": checked_steps(request),
         "cwd": checked_cwd(home, kind, request.get("cwd")), "port": port, "model": request.get("model") or "",
         "engine": request.get("engine") or "", "gpus": list(request.get("gpus") or ()), "health": health,
-        "meta": request.get("meta") or {}, "created_at": time.time(),
+        "meta": request.get("meta") or {}, "created_at": time.time(), "log_cap_bytes": request.get("log_cap_bytes"),
     }  # fmt: skip
 
 
@@ -173,8 +181,10 @@ def start_once(home: str, request: Json, beat: Callable[[], None]) -> bool:
                 raise Fault("damaged", folder.damaged)
             if not never_ran(folder, table):
                 return True
+            refuse_cancelled(home, folder.id)
             launch(home, folder, new_run(1, folder.run["port"]), request, beat)
             return False
+        refuse_cancelled(home, spec["id"])
         if table.of(spec["id"]):
             raise Fault("orphaned", f"processes of {spec['id']} run without a record; stop it first")
         living, ended = sorted_out(home, spec["kind"], table)
@@ -182,10 +192,33 @@ def start_once(home: str, request: Json, beat: Callable[[], None]) -> bool:
             if other.spec["name"] == spec["name"]:
                 raise Fault("name_taken", f"an {other.kind} named {spec['name']} runs already")
         sweep(home, spec["kind"], ended[KEEP_ENDED - 1 :])
+        sweep_cancelled(home)
         port = choose_port(spec["port"], reserved_ports(home, spec["id"])) if spec["kind"] == "endpoint" else None
         run = new_run(1, port)
         launch(home, make_folder(home, spec, run, request), run, request, beat, written=True)
     return False
+
+
+def cancel(home: str, id: object, beat: Callable[[], None]) -> None:
+    """From here on nothing is started under an id that does not run yet: its request may still be on the way."""
+    need(isinstance(id, str) and ID.fullmatch(id), "the id is not one")
+    with Lock(home, beat):
+        write_file(os.path.join(home, f"{CANCELLED}{id}"), b"")
+        sweep_cancelled(home)
+
+
+def refuse_cancelled(home: str, id: str) -> None:
+    """Raise Fault when a start was cancelled before it came."""
+    if os.path.lexists(os.path.join(home, f"{CANCELLED}{id}")):
+        raise Fault("cancelled", f"{id} was cancelled before it was started")
+
+
+def sweep_cancelled(home: str) -> None:
+    """Delete what cancelled a start so long ago that its request comes no more."""
+    for name in os.listdir(home):
+        path = os.path.join(home, name)
+        if name.startswith(CANCELLED) and time.time() - os.lstat(path).st_mtime > CANCELLED_S:
+            os.unlink(path)
 
 
 def never_ran(folder: Folder, table: Table) -> bool:
@@ -258,6 +291,8 @@ def make_folder(home: str, spec: Json, run: Json, request: Json) -> Folder:
         write_file(os.path.join(new, name), text.encode())
     if request.get("key"):
         write_file(os.path.join(new, "key"), request["key"].encode())
+    if request.get("stdin"):
+        write_file(os.path.join(new, "stdin"), binascii.a2b_base64(request["stdin"]))
     write_json(os.path.join(new, "spec.json"), spec)
     write_json(os.path.join(new, "run.json"), run)
     os.rename(new, os.path.join(top, spec["id"]))
@@ -384,6 +419,8 @@ def stop_all(
     wanted, grace_s = request["id"], float(request.get("grace_s", 10.0))
     folder = find_folder(home, wanted)
     if folder is None and not Table(home).of(wanted):
+        if request.get("cancel"):
+            return False, []  # it is not there, and will not be
         raise Fault("unknown_id", f"there is no endpoint or job {wanted}")
     if folder is not None and not folder.damaged:
         with Lock(home, beat):
@@ -403,6 +440,19 @@ def stop_all(
     return runs or bool(ending.seen), sorted(ending.killed)
 
 
+def refuse_no_room(home: str, folder: Folder) -> None:
+    """Raise Fault when another one has its name by now, or the port it was wished on: what runs goes on then."""
+    table = Table(home)
+    living, _ = sorted_out(home, folder.kind, table)
+    if any(other.id != folder.id and other.spec["name"] == folder.spec["name"] for other in living):
+        raise Fault("name_taken", f"an {folder.kind} named {folder.spec['name']} runs already")
+    wished = folder.spec["port"]
+    if folder.kind == "endpoint" and wished:
+        mine = table.of(folder.id, folder.run.get("pid") if folder.alive() else None)
+        if not mine or is_ours(listeners(wished), mine) is False:
+            choose_port(wished, reserved_ports(home, folder.id))
+
+
 def restart_once(home: str, request: Json, emit: Callable[..., None], beat: Callable[[], None]) -> bool:
     """Start the next generation after the one that is named, unless somebody has; says whether somebody had."""
     replaced = int(request["generation"])
@@ -413,16 +463,15 @@ def restart_once(home: str, request: Json, emit: Callable[..., None], beat: Call
     for step in folder.spec["steps"]:  # before anything is stopped
         missing = set(step["secrets"]) - set(secrets.get(step["name"], ()))
         need(not missing, f"step {step['name']} needs {', '.join(sorted(missing))} again")
+    with Lock(home, beat):
+        refuse_no_room(home, folder)
     stop_all(home, request, emit, beat, restart=True)
     emit(stage="start", pids=[])
     with Lock(home, beat):
         folder = the_folder(home, request["id"])
         if folder.generation > replaced:
             return True
-        living, _ = sorted_out(home, folder.kind, Table(home))
-        for other in living:
-            if other.spec["name"] == folder.spec["name"]:
-                raise Fault("name_taken", f"an {other.kind} named {folder.spec['name']} runs already")
+        refuse_no_room(home, folder)
         port = None
         if folder.kind == "endpoint":
             reserved, old, wished = reserved_ports(home, folder.id), folder.run["port"], folder.spec["port"]

@@ -1,13 +1,17 @@
 """Fetch a model file from the Hugging Face Hub to this pod. Standard library, Python 3.8.
 
-    download.py --dir D --repo OWNER/REPO --revision REV --file F.gguf --to PATH [--sha256 HEX] [--size BYTES]
+    download.py --dir D --repo OWNER/REPO --revision REV --file F.gguf --to PATH [--sha256 HEX] [--size BYTES] [--force]
+                [--plan]
 
 For the first part of a split file (NAME-00001-of-00003.gguf) all parts are fetched. HF_ENDPOINT names another hub; a
-token is taken from HF_TOKEN only and sent to the hub's own host only. What was fetched is checked against the hub's
+token is taken from HF_TOKEN only and sent to the hub's own host only. hashing.py, hub_requests.py and pieces.py lie
+beside this file. What was fetched is checked against the hub's
 digest (X-Linked-ETag: the file's SHA-256; a plain file's ETag: its git blob id) before it gets its name, and
-PATH.podlab.json says what was checked. A cut download goes on where it stopped (PATH.part). Progress goes to
-D/progress.json; a failure is one line, `podlab: <cause>: <reason>`, and exit status 1. Calling it again when all is
-there asks the hub once, and works without the hub too.
+PATH.podlab.json says what was checked. A cut download goes on where it stopped (PATH.part). A large file comes over
+several connections, put together in order, and is hashed while it comes. Progress goes to D/progress.json, with bytes
+of each file; a failure is one line, `podlab: <cause>: <reason>`, and exit status 1. Calling it again when all is there
+asks the hub once, and works without the hub too; with --force it is fetched anew, and the old file stays until then.
+With --plan it only says how many bytes would come, as {"need": BYTES}.
 """
 
 from __future__ import annotations
@@ -15,7 +19,6 @@ from __future__ import annotations
 import argparse
 import errno
 import fcntl
-import hashlib
 import http.client
 import json
 import os
@@ -26,31 +29,24 @@ import sys
 import time
 import urllib.error
 import urllib.parse
-import urllib.request
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from podlab.remote.hashing import Follower, hash_file, hasher
+    from podlab.remote.hub_requests import HUB, Failure, Remote, Transient, ask, explain, host_of, refused
+    from podlab.remote.pieces import WORTH_BYTES, fetch_in_pieces, write_all
+else:
+    from hashing import Follower, hash_file, hasher
+    from hub_requests import HUB, Failure, Remote, Transient, ask, explain, host_of, refused
+    from pieces import WORTH_BYTES, fetch_in_pieces, write_all
 
 CHUNK_BYTES = 1 << 20
+FILES_TOLD = 500
 SPARE_BYTES = 64 << 20
-TIMEOUT_S = 30.0
 TRIES = 6
 BACKOFF_S = float(os.environ.get("PODLAB_BACKOFF_S", "0.5"))
-HUB = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
-
-
-class Failure(Exception):
-    """Nothing more to try. `cause` is one of engines.base.Cause."""
-
-    def __init__(self, cause: str, reason: str) -> None:
-        super().__init__(reason)
-        self.cause = cause
-
-
-class Transient(Exception):
-    """Worth another try, after `wait_s` if the server named a time."""
-
-    def __init__(self, reason: str, wait_s: float | None = None) -> None:
-        super().__init__(reason)
-        self.wait_s = wait_s
 
 
 class Meter:
@@ -64,7 +60,22 @@ class Meter:
         self.have = 0
         """Bytes of the part in progress."""
         self.total: int | None = None
+        self.files: dict[str, list[Any]] = {}
+        """Of each file that is meant: bytes that are here, bytes in all (None: not known)."""
+        self.name = ""
+        self.began = time.monotonic()
+        self.fetched = 0
+        """Bytes that came over the line in this run."""
+        self._last = 0
         self._next = 0.0
+
+    def expect(self, name: str, have: int, total: int | None) -> None:
+        """A file that is meant, of which `have` bytes are here already."""
+        self.files[name] = [have, total]
+
+    def begin(self, name: str, have: int) -> None:
+        """The file in progress from here on."""
+        self.name, self._last = name, have
 
     def say(self, text: str) -> None:
         """A new line for people, in the log too."""
@@ -74,13 +85,22 @@ class Meter:
 
     def at(self, have: int) -> None:
         """Where the part in progress stands."""
-        self.have = have
+        self.fetched += max(0, have - self._last)
+        self._last = self.have = have
+        if self.name in self.files:
+            self.files[self.name][0] = have
         self.show()
 
     def finish(self, size: int) -> None:
         """The part in progress is done."""
         self.before, self.have = self.before + size, 0
+        self.files[self.name] = [size, size]
         self.show(now=True)
+
+    def rate(self) -> float | None:
+        """Bytes a second in this run; None in its first moments."""
+        took_s = time.monotonic() - self.began
+        return self.fetched / took_s if self.fetched and took_s >= 1.0 else None
 
     def show(self, now: bool = False) -> None:
         """Write progress.json."""
@@ -88,25 +108,9 @@ class Meter:
             self._next = time.monotonic() + 0.5
             done = self.before + self.have
             unit = "bytes" if self.total is not None else ""
-            replace_json(self.path, {"text": self.text, "done": done, "total": self.total, "unit": unit})
-
-
-class Remote:
-    """A file as the hub describes it. `digest` is "sha256:HEX", "git:HEX" or "" when the hub names none."""
-
-    def __init__(self, url: str, commit: str, digest: str, size: int | None) -> None:
-        self.url, self.commit, self.digest, self.size = url, commit, digest, size
-
-
-class NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Redirects are looked at by `head`: urllib would send the token along to another host."""
-
-    def redirect_request(self, *args: Any) -> None:
-        """None leaves the 3xx answer to the caller, as an HTTPError."""
-        return
-
-
-OPENER = urllib.request.build_opener(NoRedirect)
+            files = [[name, *amounts] for name, amounts in list(self.files.items())[:FILES_TOLD]]
+            replace_json(self.path, {"text": self.text, "done": done, "total": self.total, "unit": unit,
+                                     "rate": self.rate(), "files": files})  # fmt: skip
 
 
 def replace_json(path: str, value: dict[str, Any]) -> None:
@@ -125,47 +129,6 @@ def read_json(path: str) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
-
-
-def host_of(url: str) -> tuple[str, str | None, int | None]:
-    """Scheme, host and port: what has to be the same for the token to go along."""
-    parts = urllib.parse.urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port
-
-
-def ask(method: str, url: str, headers: dict[str, str]) -> Any:
-    """One request, the hub's own host getting the token. Raises HTTPError unless 2xx, Transient without an answer."""
-    sent = {"User-Agent": "podlab", "Accept-Encoding": "identity"}
-    sent.update(headers)
-    token = os.environ.get("HF_TOKEN")
-    if token and host_of(url) == host_of(HUB):
-        scheme, host, _ = host_of(HUB)
-        if scheme != "https" and host not in ("127.0.0.1", "localhost", "::1"):
-            raise Failure("no_network", "HF_ENDPOINT is not https, and the token is not sent in the clear")
-        sent["Authorization"] = "Bearer " + token
-    try:
-        request = urllib.request.Request(url, headers=sent, method=method)  # noqa: S310 - http(s), see `run`
-        return OPENER.open(request, timeout=TIMEOUT_S)
-    except urllib.error.HTTPError:
-        raise
-    except (OSError, http.client.HTTPException) as error:
-        why = getattr(error, "reason", error)
-        raise Transient(f"{host_of(url)[1]} does not answer: {why}")
-
-
-def explain(error: urllib.error.HTTPError, repo: str, what: str) -> Exception:
-    """An HTTP refusal as the failure it means. Codes: huggingface_hub's HfHubHTTPError, header X-Error-Code."""
-    code, said = error.code, error.headers.get("X-Error-Code", "")
-    page = f"{HUB}/{repo}"
-    if said in ("RepoNotFound", "RevisionNotFound", "EntryNotFound") or code == 404:
-        return Failure("model_not_found", f"the hub has no {what} in {repo} (or the repository is private)")
-    if code in (401, 403):
-        need = "its terms accepted" if os.environ.get("HF_TOKEN") else "a token (HF_TOKEN)"
-        return Failure("gated_or_unauthorized", f"{repo} wants {need}: see {page}")
-    if code == 429 or code >= 500:
-        after = error.headers.get("Retry-After", "")
-        return Transient(f"the hub answers {code}", min(60.0, float(after)) if after.isdigit() else None)
-    return Failure("no_network", f"the hub answers {code} to {what}")
 
 
 def head(repo: str, revision: str, name: str) -> Remote:
@@ -202,31 +165,22 @@ def described(url: str, seen: dict[str, str], last: Any) -> Remote:
     return Remote(url, seen["X-Repo-Commit"], kind + tag if kind else "", int(size) if size.isdigit() else None)
 
 
-def hasher(digest: str, size: int) -> Any:
-    """The hash that `digest` is made with; git hashes a header with the size first."""
-    if digest.startswith("git:"):
-        return hashlib.sha1(b"blob %d\0" % size)  # noqa: S324 - git's own name for the content
-    return hashlib.sha256()
-
-
-def hash_file(path: str, hashed: Any) -> Any:
-    """Feed a file to a hash."""
-    with open(path, "rb") as file:
-        while True:
-            data = file.read(CHUNK_BYTES)
-            if not data:
-                return hashed
-            hashed.update(data)
-
-
 def fetch_from(remote: Remote, repo: str, name: str, part: str, meter: Meter) -> None:
     """Bring `part` to its full size, from where it stands. Raises Transient when the stream ends early."""
     note = read_json(part + ".json")
     have = os.path.getsize(part) if os.path.exists(part) else 0
     if note.get("digest") != remote.digest or note.get("size") != remote.size or (remote.size or 0) < have:
         have = 0
+    remote.wrote(have)
     if have and have == remote.size:
         return
+    if remote.in_pieces and remote.size is not None and remote.size - have >= WORTH_BYTES:
+        if fetch_in_pieces(
+            remote, repo, name, part, have, str(note.get("etag") or ""), meter.at,
+            lambda etag: note_part(part, remote, etag),
+        ):  # fmt: skip
+            return
+        remote.in_pieces = False
     headers = {"Range": f"bytes={have}-"} if have else {}
     if have and note.get("etag"):
         headers["If-Range"] = note["etag"]
@@ -236,24 +190,27 @@ def fetch_from(remote: Remote, repo: str, name: str, part: str, meter: Meter) ->
         if error.code == 416:
             os.unlink(part)
             raise Transient(f"the server refuses to go on at byte {have}")
-        if error.code in (301, 302, 303, 307, 308, 401, 403) and host_of(remote.url) != host_of(HUB):
-            raise Transient("the link to the file is not valid any more")  # signed links expire: `head` gets another
-        raise explain(error, repo, name)
+        raise refused(error, remote, repo, name)
     with answer:
         if answer.status != 206:
             have = 0
         elif not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
             os.unlink(part)
             raise Transient("the server goes on somewhere else than asked")
-        etag = answer.headers.get("ETag", "")
-        replace_json(part + ".json", {"digest": remote.digest, "size": remote.size,
-                                      "etag": "" if etag.startswith("W/") else etag})  # fmt: skip
+        note_part(part, remote, answer.headers.get("ETag", ""))
+        remote.wrote(have)
         receive(answer, part, have, remote, meter)
+
+
+def note_part(part: str, remote: Remote, etag: str) -> None:
+    """Write beside a part what it is a part of; without that it is not gone on with."""
+    replace_json(part + ".json", {"digest": remote.digest, "size": remote.size,
+                                  "etag": "" if etag.startswith("W/") else etag})  # fmt: skip
 
 
 def receive(answer: Any, part: str, have: int, remote: Remote, meter: Meter) -> None:
     """The body into `part` from byte `have`. Raises Transient unless it ends at the size it should have."""
-    with open(part, "r+b" if have else "wb") as file:
+    with open(part, "r+b" if have else "wb", 0) as file:
         file.truncate(have)
         file.seek(have)
         while True:
@@ -263,8 +220,9 @@ def receive(answer: Any, part: str, have: int, remote: Remote, meter: Meter) -> 
                 raise Transient(f"the connection was cut: {error}")
             if not data:
                 break
-            file.write(data)
+            write_all(file, memoryview(data))
             have += len(data)
+            remote.wrote(have)
             if remote.size is not None and have > remote.size:
                 raise Failure("no_network", f"the server sends more than the {remote.size} bytes it named")
             meter.at(have)
@@ -294,6 +252,16 @@ def matches(path: str, remote: Remote, size: int) -> bool:
     """Whether the file has the hub's digest; one without a digest is taken as it is."""
     kind, _, wanted = remote.digest.partition(":")
     return not kind or hash_file(path, hasher(remote.digest, size)).hexdigest() == wanted
+
+
+def arrived_whole(part: str, remote: Remote) -> bool:
+    """Whether what has come has the hub's digest, by what was hashed on the way where that is all of it."""
+    size = os.path.getsize(part)
+    if remote.follower is not None and size == remote.size:
+        hashed = remote.follower.digest(size)
+        if hashed:
+            return hashed == remote.digest.partition(":")[2]
+    return matches(part, remote, size)
 
 
 def write_record(path: str, remote: Remote) -> None:
@@ -341,11 +309,17 @@ def bring(args: argparse.Namespace, name: str, target: str, remote: Remote, mete
             remote.url = again.url  # the links that a hub signs expire
             raise
 
+    meter.begin(name, os.path.getsize(part) if os.path.exists(part) else 0)
     for _ in range(2):
         meter.say(f"downloading {name}")
+        if remote.digest and remote.size is not None:
+            remote.follower = Follower(part, remote.digest, remote.size)
         persist(once, part)
         meter.say(f"checking {name}")
-        if matches(part, remote, os.path.getsize(part)):
+        whole = arrived_whole(part, remote)
+        if remote.follower is not None:
+            remote.follower.close()
+        if whole:
             break
         os.unlink(part)  # what a proxy or a disk spoiled once may be right the second time
         print(f"{name} is not what the hub says it is", flush=True)
@@ -381,14 +355,26 @@ def parts_of(args: argparse.Namespace) -> list[tuple[str, str]]:
 
 
 def lock(path: str, meter: Meter) -> Any:
-    """Hold `path` until this process ends, so that two starts do not write one file."""
-    file = open(path, "w")  # noqa: SIM115 - closing it would let go of the lock
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        meter.say("waiting for another start that downloads the same model")
-        fcntl.flock(file, fcntl.LOCK_EX)
-    return file
+    """Hold `path` until this process ends, so that two starts do not write one file.
+
+    Its time says when the model was last wanted: where a cache is full, what was not wanted for longest goes.
+    """
+    while True:
+        file = open(path, "w")  # noqa: SIM115 - closing it would let go of the lock
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            meter.say("waiting for another start that downloads the same model")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if os.path.exists(path) and os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+            os.utime(path)
+            return file
+        file.close()  # whoever held it deleted the model, and the lock with it
+
+
+def tell_need(meter: Meter) -> None:
+    """The answer to --plan: what is still to come of all files that are meant."""
+    print(json.dumps({"need": sum(max(0, (total or 0) - have) for have, total in meter.files.values())}), flush=True)
 
 
 def run(args: argparse.Namespace, meter: Meter) -> None:
@@ -410,12 +396,17 @@ def run(args: argparse.Namespace, meter: Meter) -> None:
                 raise
             print(f"{failure}; using {target}, which was checked before", flush=True)
             continue
-        if verified(target, remote):
+        if not args.force and verified(target, remote):
             print(f"{target} is there", flush=True)
         else:
             wanted.append((name, target, remote))
+            part = target + ".part"
+            meter.expect(name, os.path.getsize(part) if os.path.exists(part) else 0, remote.size)
     if all(remote.size is not None for _, _, remote in wanted):
         meter.total = sum(remote.size or 0 for _, _, remote in wanted)
+    if args.plan:
+        tell_need(meter)
+        return
     for name, target, remote in wanted:
         bring(args, name, target, remote, meter)
         meter.finish(os.path.getsize(target))
@@ -429,6 +420,8 @@ def main() -> None:
         parser.add_argument(option, required=True)
     parser.add_argument("--sha256")
     parser.add_argument("--size", type=int)
+    for switch in ("--force", "--plan"):
+        parser.add_argument(switch, action="store_true")
     args = parser.parse_args()
     try:
         run(args, Meter(args.dir))

@@ -21,6 +21,8 @@ if TYPE_CHECKING:  # importing typing costs more than a request has to spare
     Json = dict[str, Any]
 
 HEALTH_DEADLINE_S = 2.0
+FIRST_TOKEN_S = 120.0
+"""The first answer of an engine may have kernels compiled for it."""
 MARK, MARK_HOME = "PODLAB_ENDPOINT", "PODLAB_POD_HOME"
 """Variables in the environment of everything we start: whose process it is, and in which home that is recorded."""
 
@@ -334,40 +336,68 @@ def choose_port(wished: int, reserved: Mapping[int, str]) -> int:
 # ------------------------------------------------------------------------------------------------ health
 
 
-def http_get(port: int, path: str, key: str) -> tuple[int, bytes]:
-    """(status, body up to 256 KiB) of a GET on 127.0.0.1. Raises OSError or ValueError.
+def answers(port: int) -> bool:
+    """Whether somebody listens on 127.0.0.1:port. Nothing is said to them."""
+    import socket
+
+    try:
+        socket.create_connection(("127.0.0.1", port), 0.2).close()
+    except OSError:
+        return False
+    return True
+
+
+def http_ask(
+    port: int, path: str, key: str, body: str = "", deadline_s: float = HEALTH_DEADLINE_S
+) -> tuple[int, bytes]:
+    """(status, body up to 256 KiB) of a GET on 127.0.0.1, or of a POST of JSON. Raises OSError or ValueError.
 
     By hand, because importing http.client takes longer than the answer.
     """
     import socket
 
-    deadline = time.monotonic() + HEALTH_DEADLINE_S
-    bearer = f"Authorization: Bearer {key}\r\n" if key else ""
-    request = f"GET {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n{bearer}\r\n"
+    deadline = time.monotonic() + deadline_s
+    head = f"{'POST' if body else 'GET'} {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n"
+    head += f"Authorization: Bearer {key}\r\n" if key else ""
+    head += f"Content-Type: application/json\r\nContent-Length: {len(body.encode())}\r\n" if body else ""
+    request = f"{head}\r\n{body}"
     with socket.create_connection(("127.0.0.1", port), HEALTH_DEADLINE_S) as connection:
         connection.sendall(request.encode())
-        data = body = b""
+        data = said = b""
         while len(data) < 2**18:
             connection.settimeout(max(0.01, deadline - time.monotonic()))
             part = connection.recv(65536)
             data += part
-            head, complete, body = data.partition(b"\r\n\r\n")
-            length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
-            if not part or (complete and length and len(body) >= int(length.group(1))):
+            fields, complete, said = data.partition(b"\r\n\r\n")
+            length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", fields)
+            if not part or (complete and length and len(said) >= int(length.group(1))):
                 break
     status = re.match(rb"HTTP/1\.\d (\d{3})", data)
     if not status:
         raise ValueError("no HTTP answer")
-    return int(status.group(1)), body
+    return int(status.group(1)), said
+
+
+def gives_a_token(port: int, health: Mapping[str, str], key: str) -> bool:
+    """Whether it answers a prompt with one token, which `/health` does not tell.
+
+    A server that refuses the question as such (4xx: a model that does not write) is taken to be able to answer others.
+    """
+    question = json.dumps({"model": health["served_name"], "prompt": "Hello", "max_tokens": 1})
+    try:
+        status, _ = http_ask(port, health["probe"], key, question, FIRST_TOKEN_S)
+    except (OSError, ValueError):
+        return False
+    return status < 500
 
 
 def health_of(port: int, health: Mapping[str, str], key: str) -> Json:
     """{"status", "error", "models"} of what answers on the port; every way not to answer is in `error`."""
     facts: Json = {"status": None, "error": "", "models": []}
     try:
-        facts["status"], _ = http_get(port, health["path"], "")
+        facts["status"], _ = http_ask(port, health["path"], "")
         if facts["status"] == 200:
-            status, body = http_get(port, health["models_path"], key)
+            status, body = http_ask(port, health["models_path"], key)
             if status == 200:
                 listed = json.loads(body.decode("utf-8", "replace"))["data"]
                 facts["models"] = [str(model["id"])[:500] for model in listed[:100]]

@@ -19,15 +19,29 @@ import sys
 import threading
 import time
 
-from podlab.remote.machine import MARK, MARK_HOME, Table, ask_port, boot_id, one_process, read_json, write_json
+from podlab.remote.machine import (
+    MARK,
+    MARK_HOME,
+    Table,
+    answers,
+    ask_port,
+    boot_id,
+    gives_a_token,
+    one_process,
+    read_json,
+    write_json,
+)
+from podlab.remote.streams import end_of, shorten
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from podlab.remote.machine import Json
 
-FIRST_CHECKS_S, LATER_CHECKS_S = 0.1, 1.0
-"""Between looks at an endpoint that is not ready: in its first half minute, and after that."""
+CHECKS_S = 0.1
+"""Between looks at an endpoint that is not ready. While nobody listens on its port, that is one refused connection."""
 NOTE_SIZES_S = 5.0
+LOOK_S, HURRIED_S = 1.0, 0.1
+"""Between looks at how much the streams take, and when one of them grows fast."""
 LEFTOVER_GRACE_S = 5.0
 RECORD_TRIES = 120
 
@@ -42,6 +56,8 @@ class Monitor:
         self.generation = self.run["generation"]
         self.streams = ("log",) if given["kind"] == "endpoint" else ("stdout", "stderr")
         self.noted: list[int] = []
+        self.noted_at = 0.0
+        self.ends: list[int] = []
         # A signal that a child ended wakes the select of `attend` through this pipe: no polling, no waiting thread.
         self.woken, wake = os.pipe()
         for descriptor in (self.woken, wake):
@@ -86,15 +102,17 @@ class Monitor:
             os.unlink(self.file("progress.json"))  # of the step before
         append = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
         outputs = [os.open(self.file(f"{name}.{self.generation}"), append, 0o600) for name in self.streams]
+        given = self.file("stdin") if os.path.exists(self.file("stdin")) else os.devnull
+        source = os.open(given, os.O_RDONLY)
         try:
             os.umask(self.given["umask"])
             child = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=outputs[0], stderr=outputs[-1], start_new_session=True,
+                argv, stdin=source, stdout=outputs[0], stderr=outputs[-1], start_new_session=True,
                 cwd=self.spec["cwd"] or self.folder, env=self.environment(step),
             )  # fmt: skip
         finally:
             os.umask(0o077)
-            for descriptor in outputs:
+            for descriptor in (source, *outputs):
                 os.close(descriptor)
         process = one_process(child.pid)
         self.run.update(step=step["name"], argv=argv, pid=child.pid, start=process.start if process else "")
@@ -104,6 +122,8 @@ class Monitor:
             os.killpg(child.pid, signal.SIGKILL)  # what is on no record must not run
             child.wait()
             raise
+        if given != os.devnull:
+            os.unlink(given)  # whoever reads it has it open, and nobody else is meant to
         self.say_begun()
         return child
 
@@ -117,7 +137,7 @@ class Monitor:
     def environment(self, step: Json) -> dict[str, str]:
         env = dict(self.given["fetch_env" if step["name"] in ("prepare", "download") else "env"])
         for name, value in step["env"].items():
-            env[name] = self.filled(value).replace("{key}", self.key())
+            env[name] = self.filled(value).replace("{path}", env.get("PATH", "")).replace("{key}", self.key())
         env.update(self.given["secrets"].get(step["name"], {}))
         env.update({MARK: self.spec["id"], MARK_HOME: self.given["home"]})
         return env
@@ -135,35 +155,53 @@ class Monitor:
             self.tell = -1
 
     def attend(self, child: subprocess.Popen[bytes], ready_check: bool) -> int:
-        """Wait for its end, and meanwhile note now and then how long the log is."""
+        """Wait for its end, and meanwhile see to the streams: note how long they are, and that they do not fill the
+        disk."""
         ended = threading.Event()
         if ready_check:
             threading.Thread(target=self.note_ready, args=(child.pid, ended), daemon=True).start()
         while child.poll() is None:
-            try:
-                self.note_sizes()
-            except OSError:
-                pass  # a full disk, a folder that was deleted: no reason to leave our child
-            if select.select([self.woken], [], [], NOTE_SIZES_S)[0]:
+            pause_s = self.see_to_streams()
+            if select.select([self.woken], [], [], pause_s)[0]:
                 os.read(self.woken, 512)
         ended.set()
+        self.see_to_streams()
         return child.returncode
+
+    def see_to_streams(self) -> float:
+        """Keep them below the cap; returns how long they may be left alone."""
+        paths = [self.file(f"{name}.{self.generation}") for name in self.streams]
+        cap_bytes = self.spec.get("log_cap_bytes")
+        before, self.ends = self.ends, [end_of(path) for path in paths]
+        try:
+            if time.monotonic() - self.noted_at >= NOTE_SIZES_S:
+                self.noted_at = time.monotonic()
+                self.note_sizes()
+            for path in paths if cap_bytes else ():
+                shorten(path, cap_bytes)
+        except OSError:
+            pass  # a full disk, a folder that was deleted: no reason to leave our child
+        grown = max(end - then for end, then in zip(self.ends, before or self.ends))
+        return HURRIED_S if cap_bytes and grown > cap_bytes // 16 else LOOK_S
 
     def note_sizes(self) -> None:
         """So that a time can be found in a log whose lines tell none."""
-        sizes = [os.stat(self.file(f"{name}.{self.generation}")).st_size for name in self.streams]
-        if sizes != self.noted:
-            self.noted = sizes
+        if self.ends != self.noted:
+            self.noted = self.ends
             descriptor = os.open(self.file(f"marks.{self.generation}"), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            os.write(descriptor, " ".join([f"{time.time():.3f}", *map(str, sizes)]).encode() + b"\n")
+            os.write(descriptor, " ".join([f"{time.time():.3f}", *map(str, self.ends)]).encode() + b"\n")
             os.close(descriptor)
 
     def note_ready(self, pid: int, ended: threading.Event) -> None:
         """Record when it is first seen ready."""
-        began = time.monotonic()
-        while not ended.wait(FIRST_CHECKS_S if time.monotonic() - began < 30 else LATER_CHECKS_S):
+        while not ended.wait(CHECKS_S):
+            if not answers(self.run["port"]):
+                continue
             pids = sorted(Table(self.given["home"]).of(self.spec["id"], pid), key=lambda each: each != pid)
             if ask_port(self.run["port"], self.spec["health"], self.key, pids)["answers_as_ready"]:
+                health = self.spec["health"]
+                if health.get("probe") and not gives_a_token(self.run["port"], health, self.key()):
+                    continue
                 try:
                     return write_json(self.file(f"ready.{self.generation}.json"), {"v": 1, "at": time.time()})
                 except OSError:

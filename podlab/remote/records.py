@@ -6,9 +6,13 @@ Standard library only, Python 3.8 or newer; travels inside the supervisor. Under
     spec.json                   what was asked for, never changed
     run.json                    the present generation: step, argv, pid, process start time, boot, monitor, port
     log.G, stdout.G, stderr.G   what generation G wrote;  marks.G: "time size size" now and then
+    log.G.cut, ...              what of it was dropped, see streams.py
     stop.json                   somebody asked this generation to stop; written before the first signal
     ready.G.json, exit.G.json   when it was first ready; how it ended
+    stdin                       what a job is to read, until it has begun
     key                         the endpoint's own API key;  monitor.py, monitor.log: what watches it
+
+and beside them `.cancelled-<id>`, for an hour, where a stop came before the start it was for.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ from podlab.remote.machine import (
     read_part,
     write_json,
 )
+from podlab.remote.streams import end_of, read_stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +45,7 @@ ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}")
 STREAMS = {"endpoint": ("log",), "job": ("stdout", "stderr")}
 RESTART_S = 60.0
 """A stop that is half of a restart counts as a restart under way for so long."""
+PROGRESS_FILES = 500
 _this_boot: list[str] = []
 
 
@@ -146,9 +152,9 @@ class Folder:
     def last_lines(self, count: int) -> list[str]:
         """The end of its log as text: at most `count` lines, 2000 characters each, 64 KiB together."""
         path = self.stream(STREAMS[self.kind][-1], self.generation)
-        data, size = read_part(path, -(2**16), 2**16)
+        begin, data, _ = read_stream(path, -(2**16), 2**16)
         lines = data.decode("utf-8", "replace").split("\n")
-        if size > 2**16 and len(lines) > 1:
+        if begin and len(data) == 2**16 and len(lines) > 1:
             del lines[0]  # it began before what we read
         # Progress bars overwrite their line with \r: what a terminal would show is what came last.
         shown = [line.rstrip("\r").rsplit("\r", 1)[-1][:2000] for line in lines]
@@ -163,7 +169,20 @@ class Folder:
         if said is None:
             return None
         numbers = {key: int(said[key]) for key in ("done", "total") if isinstance(said.get(key), (int, float))}
-        return {"text": str(said.get("text", ""))[:300], "unit": str(said.get("unit", ""))[:16], **numbers}
+        rate = said.get("rate")
+        if isinstance(rate, (int, float)):
+            numbers["rate"] = int(rate)
+        return {"text": str(said.get("text", ""))[:300], "unit": str(said.get("unit", ""))[:16], **numbers,
+                "files": files_told(said.get("files"))}  # fmt: skip
+
+
+def files_told(said: object) -> list[Json]:
+    """The files a download speaks of, as far as they make sense; the first PROGRESS_FILES of them."""
+    told = []
+    for entry in said[:PROGRESS_FILES] if isinstance(said, list) else ():
+        if isinstance(entry, list) and len(entry) == 3 and isinstance(entry[0], str) and isinstance(entry[1], int):
+            told.append({"name": entry[0][:500], "done": entry[1], "total": entry[2]})
+    return told
 
 
 def folders(home: str, kind: str) -> list[Folder]:
@@ -196,14 +215,6 @@ def the_folder(home: str, id: object) -> Folder:
     return folder
 
 
-def size_of(path: str) -> int:
-    """Bytes of a file, 0 when it is not there."""
-    try:
-        return os.lstat(path).st_size
-    except OSError:
-        return 0
-
-
 def base_facts(folder: Folder, table: Table, lines: int) -> Json:
     """Everything about one endpoint or job but what its port answers."""
     if folder.damaged:
@@ -214,16 +225,17 @@ def base_facts(folder: Folder, table: Table, lines: int) -> Json:
     mine = table.of(folder.id, run["pid"] if alive else None)
     monitor_alive = table.is_same(monitor.get("pid"), monitor.get("start")) or folder.monitor_begins()
     step = run.get("step") or ""
+    secrets = {each["name"]: each["secrets"] for each in spec["steps"] if each.get("secrets")}
     return {
         "id": folder.id, "name": spec["name"], "kind": folder.kind, "now": time.time(),
         "generation": folder.generation, "model": spec.get("model", ""), "engine": spec.get("engine", ""),
-        "gpus": spec.get("gpus", []), "port": run.get("port"), "meta": spec.get("meta", {}),
+        "gpus": spec.get("gpus", []), "port": run.get("port"), "meta": spec.get("meta", {}), "secrets": secrets,
         "served_name": (spec.get("health") or {}).get("served_name", ""), "argv": run.get("argv", []), "step": step,
         "created_at": spec.get("created_at"), "started_at": run["created_at"], "pid": run.get("pid"), "alive": alive,
         "monitor_alive": not boot_changed and monitor_alive,
         "boot_changed": boot_changed, "exit": folder.exit, "stop_at": folder.stop and folder.stop["at"],
         "ready_at": folder.ready and folder.ready["at"], "health": None, "socket_ours": None, "socket_owner": "",
-        "log_bytes": {name: size_of(folder.stream(name, folder.generation)) for name in STREAMS[folder.kind]},
+        "log_bytes": {name: end_of(folder.stream(name, folder.generation)) for name in STREAMS[folder.kind]},
         "lines": folder.last_lines(lines), "answers_as_ready": False,
         "progress": folder.progress() if step in ("prepare", "download") else None,
         "strays": [] if alive else sorted(mine), "orphan": False, "damaged": "",
@@ -244,7 +256,12 @@ def add_health(folder: Folder, facts: Json, table: Table) -> None:
     """Add what the port answers."""
     root = facts["pid"]
     pids = sorted(table.of(folder.id, root), key=lambda pid: pid != root)  # the one that listens is mostly the first
-    facts.update(ask_port(facts["port"], folder.spec["health"], folder.key, pids))
+    health = folder.spec["health"]
+    facts.update(ask_port(facts["port"], health, folder.key, pids))
+    if facts["answers_as_ready"] and health.get("probe") and not facts["ready_at"] and facts["monitor_alive"]:
+        # The monitor is asking it for a first token: that may take long, and until then it is not ready.
+        facts["health"] = {"status": None, "error": "it answers, and its first token is awaited", "models": []}
+        facts["answers_as_ready"] = False
     if facts["answers_as_ready"]:
         facts["lines"] = facts["lines"][-3:]
         if not facts["ready_at"]:  # the monitor, which records this, may be gone

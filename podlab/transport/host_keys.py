@@ -17,7 +17,7 @@ from pathlib import Path
 
 from podlab import settings
 from podlab.durable import locked, private_folder, replace_file
-from podlab.errors import BadArgument, HostKeyChanged, HostKeyUnknown
+from podlab.errors import BadArgument, HostKeyChanged, HostKeyUnknown, StateDamaged
 
 SSH_PORT = 22
 _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
@@ -143,9 +143,19 @@ class HostKeys:
     def _rewrite(self, name: str, line: str) -> None:
         private_folder(self._path.parent)
         with locked(self._path.with_name(self._path.name + ".lock")):
-            old = self._path.read_text("utf-8") if self._path.exists() else ""
+            old = self._text()
             kept = [text for text in old.splitlines(keepends=True) if text.split(maxsplit=1)[:1] != [name]]
-            replace_file(self._path, ("".join(kept) + line).encode())
+            replace_file(self._path, ("".join(kept) + line).encode("utf-8", "surrogateescape"))
+
+    def _text(self) -> str:
+        try:
+            return self._path.read_text("utf-8", "surrogateescape")
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            raise StateDamaged(
+                f"{self._path} cannot be read: {error.strerror}.", hint="It holds the pods' host keys. Is it yours?"
+            ) from error
 
 
 def read_known_hosts(path: Path) -> list[KnownHost]:

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from podlab import __version__
-from podlab.errors import KeeperError, LinkLost
+from podlab.errors import KeeperError, LinkLost, StateDamaged
 from podlab.transport.kept_errors import unpack_error
 from podlab.transport.kept_place import Place, peer
 from podlab.transport.kept_wire import (
@@ -165,7 +165,10 @@ def _hello(inbox: Inbox, connection: socket.socket) -> KeeperHello:
 
 def _dial(place: Place) -> socket.socket:
     """A connection to whoever listens, of this user, with HELLO_TIMEOUT_S set on it."""
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    except OSError as error:
+        raise KeeperError(f"The keeper cannot be reached: {error.strerror}.", hint=WITHOUT) from error
     try:
         connection.settimeout(HELLO_TIMEOUT_S)
         connection.connect(place.address())
@@ -181,7 +184,8 @@ def _dial(place: Place) -> socket.socket:
         raise KeeperError("The keeper takes no connections.", hint=WITHOUT) from error
     except OSError as error:
         connection.close()
-        raise KeeperError(f"The keeper cannot be reached: {error}", hint=WITHOUT) from error
+        said = f"The keeper cannot be reached: {place.socket_path}: {error.strerror or error}."
+        raise KeeperError(said, hint=WITHOUT) from error
     except BaseException:
         connection.close()
         raise
@@ -233,7 +237,10 @@ def start_keeper(place: Place, deadline: float) -> None:
 
 def _spawn(place: Place, deadline: float) -> tuple[bytes, bool]:
     """What it said on stderr until it was ready, ended or late; and whether it was ready."""
-    ours, theirs = os.pipe()
+    try:
+        ours, theirs = os.pipe()
+    except OSError as error:
+        raise KeeperError(f"The keeper cannot be started: {error.strerror}.", hint=WITHOUT) from error
     try:
         try:
             child = subprocess.Popen(
@@ -247,7 +254,8 @@ def _spawn(place: Place, deadline: float) -> tuple[bytes, bool]:
                 start_new_session=True,
             )
         except OSError as error:
-            raise KeeperError(f"The keeper cannot be started: {error}", hint=WITHOUT) from error
+            why = f"{sys.executable}: {error.strerror or error}"
+            raise KeeperError(f"The keeper cannot be started: {why}.", hint=WITHOUT) from error
         finally:
             os.close(theirs)
         said = b""
@@ -279,7 +287,13 @@ def _environment(place: Place) -> dict[str, str]:
 def _start_lock(place: Place, deadline: float) -> Iterator[None]:
     # Not durable.locked: that one waits for ever, and whoever holds this may have been suspended.
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(place.start_lock, flags, 0o600)
+    try:
+        descriptor = os.open(place.start_lock, flags, 0o600)
+    except OSError as error:
+        raise StateDamaged(
+            f"The keeper cannot be started: {place.start_lock} cannot be used: {error.strerror}.",
+            hint="See that the folder is yours, has room and can be written. " + WITHOUT,
+        ) from error
     try:
         while True:
             try:

@@ -22,6 +22,8 @@ from podlab.errors import KeeperError
 ADDRESS_BYTES = 100
 """sockaddr_un holds 108 bytes on Linux and 104 on macOS, with a zero at the end."""
 BACKLOG = 256
+KEPT_S = 12 * 3600.0
+"""The keeper closes a forward that nobody asked for or connected to for so long."""
 _CREDENTIALS = struct.Struct("3i")
 _SOL_LOCAL, _LOCAL_PEERCRED = 0, 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import queue
 import signal
@@ -12,10 +13,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from podlab.errors import BadArgument
+from podlab.errors import BadArgument, PodlabError, Unreachable
 from podlab.transport.base import Forward, Process, Stream, Transport
 
 CHUNK_BYTES = 64 * 1024
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
+_HINTS: dict[int | None, str] = {
+    errno.ENOEXEC: "A script needs a first line such as #!/bin/sh; a program must be one for this kind of machine.",
+    errno.E2BIG: "The command line is too long: put what is long into a file, or into the command's standard input.",
+    errno.ENAMETOOLONG: "That is too long for a program's name. Is it several words, or a script for sh -c?",
+    None: "Remove the NUL character.",
+}
 
 
 class LocalTransport(Transport):
@@ -38,9 +46,21 @@ class LocalTransport(Transport):
         except FileNotFoundError as error:
             missing = cwd if cwd and not (Path.home() / cwd).is_dir() else argv[0]
             raise BadArgument(f"There is no {missing!r} on pod {self.pod!r}.", hint="Check the spelling.") from error
-        except (PermissionError, NotADirectoryError, ValueError) as error:
-            raise BadArgument(f"{argv[0]!r} cannot be started on pod {self.pod!r}: {error}") from error
+        except (OSError, ValueError) as error:
+            raise self._refused(argv[0], error) from error
         return LocalProcess(child)
+
+    def _refused(self, program: str, error: OSError | ValueError) -> PodlabError:
+        """Why this computer did not start a program."""
+        number = error.errno if isinstance(error, OSError) else None
+        if number in _EXHAUSTED:
+            return Unreachable(
+                f"Pod {self.pod!r}: this computer can start nothing more now: {os.strerror(number)}.", pod=self.pod,
+                hint="End some programs or notebooks, or raise the limit in the shell that starts Jupyter: see ulimit.",
+            )  # fmt: skip
+        reason = os.strerror(number) if number is not None else str(error)
+        said = f"{program[:200]!r} cannot be started on pod {self.pod!r}: {reason}."
+        return BadArgument(said, hint=_HINTS.get(number, "Is it a program, and may you run it?"))
 
     def open_port(self, remote_port: int, *, local_port: int = 0) -> Forward:
         if local_port not in (0, remote_port):
@@ -144,6 +164,6 @@ class LocalProcess(Process):
         if self._child.poll() is None:
             try:
                 os.killpg(self._child.pid, signal.SIGTERM)
-            except ProcessLookupError:
-                pass  # it ended in between
+            except (ProcessLookupError, PermissionError):
+                pass  # it ended in between, which macOS tells by the second
             threading.Thread(target=self._child.wait, daemon=True).start()  # no zombie, and no waiting here

@@ -400,6 +400,24 @@ class SshTransport(Transport):
             raise
 
 
+def jumps(address: SshAddress, ssh_folder: Path | None = None) -> tuple[SshAddress, ...]:
+    """The machines on the way to a pod, first one first, as its address and ~/.ssh/config (or another folder) say.
+
+    Raises BadArgument or BadSettings.
+    """
+    folder = ssh_folder or Path.home() / ".ssh"
+    return tuple(_jumps(address, read_config(folder / "config"), folder, 0))
+
+
+def _jumps(address: SshAddress, config: str, folder: Path, depth: int) -> Iterator[SshAddress]:
+    if depth > MAX_JUMPS:
+        raise BadSettings("~/.ssh/config: ProxyJump leads in a circle.")
+    for number, hop in enumerate(resolve(address, config, _lookup, folder).jumps):
+        if number == 0:  # what the config says of the others' own way does not matter, as with ssh -J
+            yield from _jumps(hop, config, folder, depth + 1)
+        yield hop
+
+
 def _lookup(config: str, host: str) -> Mapping[str, object]:
     return cast(Mapping[str, object], paramiko.SSHConfig.from_text(config).lookup(host))
 
@@ -435,7 +453,7 @@ def authenticate(link: Link, route: Route, pod: str) -> None:
                 return
             if not link.is_active():
                 raise AuthenticationFailed(
-                    f"Pod {pod!r} ({who}) hung up after {tried} keys.", pod=pod,
+                    f"Pod {pod!r} hung up after {tried} keys for {who}.", pod=pod,
                     hint="Name the right one: --identity FILE, or IdentityFile and IdentitiesOnly in ~/.ssh/config.",
                 )  # fmt: skip
     finally:
@@ -452,7 +470,7 @@ def authenticate(link: Link, route: Route, pod: str) -> None:
             hint="Make one with ssh-keygen -t ed25519 and add its .pub file to the pod's ~/.ssh/authorized_keys.",
         )  # fmt: skip
     raise AuthenticationFailed(
-        f"Pod {pod!r} ({who}) accepted none of {tried} {'key' if tried == 1 else 'keys'}.", pod=pod,
+        f"Pod {pod!r} accepted none of {tried} {'key' if tried == 1 else 'keys'} for {who}.", pod=pod,
         hint="Is the user's name right, and is your public key in the pod's ~/.ssh/authorized_keys?",
     )  # fmt: skip
 
@@ -486,8 +504,16 @@ def translation(error: Exception, pod: str, otherwise: type[TransportError]) -> 
         return BadSettings(f"~/.ssh/config: {error}", hint="ssh -G HOST shows how ssh itself reads it.")
     for kind, make, what, hint in _TRANSLATIONS:
         if isinstance(error, kind):
-            return (make or otherwise)(f"Pod {pod!r}: {what} ({error}).", pod=pod, hint=hint)
+            return (make or otherwise)(f"Pod {pod!r}: {what}{_said(error)}.", pod=pod, hint=hint)
     raise error
+
+
+def _said(error: Exception) -> str:
+    """What the error itself adds for a person: neither its number nor what its class says already."""
+    if isinstance(error, (ConnectionRefusedError, TimeoutError, socket.gaierror, FileNotFoundError)):
+        return ""
+    said = (error.strerror if isinstance(error, OSError) else str(error)) or ""
+    return f" ({said})" if said else ""
 
 
 _Row = tuple[type[Exception], type[TransportError] | None, str, str]

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from paramiko.buffered_pipe import BufferedPipe
 
-from podlab.errors import BadArgument, PodlabError
+from podlab.errors import BadArgument, PodlabError, Unreachable
 from podlab.transport.base import Forward
 from podlab.transport.wire import no_delay
 
@@ -114,7 +114,11 @@ class PortForward(Forward):
         self._connections: set[_Connection] = set()
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        self._listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self._is_cut = False
+        try:
+            self._listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        except OSError as error:
+            raise Unreachable(f"Pod {pod!r}: no port can be opened here: {error.strerror}.", pod=pod) from error
         try:
             self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self._listener.bind((LOOPBACK, local_port))
@@ -130,19 +134,30 @@ class PortForward(Forward):
         threading.Thread(target=self._accept, name=f"podlab-forward-{pod}-{remote_port}", daemon=True).start()
 
     def close(self) -> None:
+        self.retire()
+        with self._lock:
+            self._is_cut = True
+            connections = list(self._connections)
+        for connection in connections:
+            connection.cut()
+
+    def retire(self) -> None:
+        """Stop listening, so that another process can on the same port. Connections that are open go on."""
         with self._lock:
             if self._closed.is_set():
                 return
             self._closed.set()
-            connections = list(self._connections)
         try:
             self._listener.shutdown(socket.SHUT_RDWR)  # wakes `accept` on Linux
         except OSError:
             with contextlib.suppress(OSError):  # macOS: a last connection wakes it
                 socket.create_connection((LOOPBACK, self.local_port), 1.0).close()
         self._listener.close()
-        for connection in connections:
-            connection.cut()
+
+    def connection_count(self) -> int:
+        """How many connections are open."""
+        with self._lock:
+            return len(self._connections)
 
     def _accept(self) -> None:
         while not self._closed.is_set():
@@ -158,7 +173,7 @@ class PortForward(Forward):
         connection = _Connection(client)
         with self._lock:
             self._connections.add(connection)
-            if self._closed.is_set():
+            if self._is_cut:
                 connection.cut()
         try:
             connection.carry(lambda: self._open_stream(self.remote_port))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Generator
+from types import FrameType
 from typing import Any
 
 import pytest
 
+from podlab.commands import drive as drive_module
 from podlab.commands.drive import drive
 from podlab.events import Answer, Ask, Chunk, Event, Notice, Stage
 from tests.audiences import Silent
@@ -110,6 +113,66 @@ def test_an_interrupt_reaches_the_work() -> None:
         drive(work(), audience)
     assert trail == ["interrupted", "stopped", "closed"]
     assert audience.notices == [Notice("Stopping it.")]
+
+
+class InterruptAt:
+    """Raises KeyboardInterrupt at the `moment`-th instruction that drive's own code carries out, as a signal may."""
+
+    def __init__(self, moment: int) -> None:
+        self.left = moment
+
+    def __call__(self, frame: FrameType, event: str, arg: object) -> InterruptAt | None:
+        if frame.f_code.co_filename != drive_module.__file__:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+        return self
+
+
+def interrupted_at(moment: int) -> tuple[bool, list[str]]:
+    """Whether drive ended by itself, and what the work went through."""
+    trail: list[str] = []
+
+    def work() -> Generator[Event, Answer, str]:
+        trail.append("begun")
+        try:
+            for number in range(3):
+                yield Stage("a", str(number))
+            yield Ask("?", "delete")
+        except KeyboardInterrupt:
+            yield Notice("Stopping it.")
+            trail.append("stopped")
+            raise
+        trail.append("done")
+        return "done"
+
+    before = sys.gettrace()
+    sys.settrace(InterruptAt(moment))
+    try:
+        drive(work(), Silent(True))
+    except KeyboardInterrupt:
+        return False, trail
+    finally:
+        sys.settrace(before)
+    return True, trail
+
+
+def test_an_interrupt_between_two_steps_reaches_the_work() -> None:
+    """At whichever instruction of the driver it lands: the work stops what it had begun, or never began, or is done."""
+    moments = 0
+    stopped = 0
+    while True:
+        moments += 1
+        finished, trail = interrupted_at(moments)
+        if finished:
+            break
+        assert trail in ([], ["begun", "stopped"], ["begun", "done"]), f"instruction {moments}"
+        stopped += trail[-1:] == ["stopped"]
+    assert trail == ["begun", "done"]
+    assert stopped > 50, "it was tried between the steps"
 
 
 def test_work_may_take_an_interrupt_as_its_end() -> None:

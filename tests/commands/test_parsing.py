@@ -75,10 +75,11 @@ def test_any_order_is_one_call(parts: list[tuple[str, ...]]) -> None:
 
 
 def test_everything_has_a_value() -> None:
-    """Every operand and option is an attribute, whether or not it was given, and so are rest and cell."""
+    """Every operand and option is an attribute, whether or not it was given, and so are rest, cell and stdin."""
     assert args(PLAIN, "a") == {
         "name": "a", "more": [], "count": 3, "share": None, "kind": None, "text": None, "loud": False, "on": None,
         "dry_run": False, "yes": False, "json": False, "verbose": False, "help": False, "rest": [], "cell": None,
+        "stdin": None,
     }  # fmt: skip
     assert args(PLAIN, "a", cell="body\n")["cell"] == "body\n"
 

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from podlab import secrets, types
+from podlab.catalog.fit import GpuParts
 from podlab.commands import results
 from podlab.commands.results import document, rows
+from podlab.loadtest import Level, Spread
 from podlab.secrets import MASK, Secret
 from podlab.types import (
     Endpoint,
@@ -30,6 +32,13 @@ POD = Pod("lab", "p1", "ssh", SshAddress("gpu.example", "me", 2222, ("~/.ssh/id"
 STATUS = PodStatus(POD, PodState.REACHABLE, 1.5, "fine", True)
 ENDPOINT = Endpoint("e1", "tiny", "lab", "tiny", "llamacpp", EndpointState.READY, gpus=(0, 1))
 MODEL = results.ModelRow("tiny", "A small one.", "llamacpp", "built in", 3, 4, 5, "Apache-2.0")
+RECIPE = results.RecipeRow(2, ("H100",), "vllm", 2, 1, 8192, ("--x",), {"A": "1"}, True, "quick", "https://example.org")
+GPU = types.GpuSample(0, "NVIDIA L4", processes=(types.GpuProcess(7, 100, "python", "tiny"),))
+SAMPLE = types.PodSample("lab", 1.5, "nvml", (GPU,), types.HostSample(12.5), "570.86", "12.8")
+IMPORTED = results.ImportRow("lab", "ssh me@gpu.example", "added")
+LEVEL = Level(4, None, 8, 1, 2.0, 3.5, 28.0, 56.0, 40, 56, 3.0, Spread(0.1, 0.1, 0.2, 0.3, 0.3))
+PARTS = GpuParts(0, "NVIDIA L4", 24, 20, 18, 8, 1, 2, 7, 6)
+TRIED = types.Tried("tiny", "llamacpp", "cpu", "works", "lab", 1.5, 300.0, 0.1, (types.Check("health", "ok"),))
 JOB = JobRow("j-1", "lab", "running", "ls", 1.0, None)
 SETTING = results.SettingRow("pod", "local", "default", "the pod")
 
@@ -37,11 +46,36 @@ VALUES: dict[str, Any] = {
     "Done": results.Done("It is done.", {"pod": "lab"}),
     "Plan": results.Plan(("do this",)),
     "PodList": results.PodList((STATUS,)),
-    "PodDetail": results.PodDetail(STATUS, "host", "Linux", "3.11", 4, 8, 16, "/home/me"),
+    "PodDetail": results.PodDetail(STATUS, "host", "Linux", "3.11", 4, 8, 16, "/home/me", (GPU,), "570.86", "12.8"),
     "EndpointList": results.EndpointList((ENDPOINT,), (STATUS,)),
     "EndpointDetail": results.EndpointDetail(ENDPOINT, ("server", "--port"), ("last line",)),
     "ModelRow": MODEL,
     "ModelList": results.ModelList((MODEL,)),
+    "RecipeRow": RECIPE,
+    "ModelDetail": results.ModelDetail(
+        MODEL, ("t",), "gguf", "hermes", None, "0.1", {"layers": 2}, (RECIPE,), {"layers": "https://example.org"}
+    ),
+    "FitReport": results.FitReport(
+        "m",
+        "vllm",
+        "lab",
+        True,
+        "It fits.",
+        8192,
+        1,
+        1,
+        1,
+        0.9,
+        "auto",
+        (PARTS,),
+        131072.0,
+        40000,
+        40000,
+        4,
+        ("--context 4096",),
+        ("layers",),
+        "https://example.org",
+    ),
     "UrlDetail": results.UrlDetail("tiny", "http://127.0.0.1:1/v1", MASK, "tiny", ("export X=1",), "import openai"),
     "JobList": results.JobList((JOB,), (STATUS,)),
     "Transfer": results.Transfer(("a", "b"), 10, 5, 0.5),
@@ -51,6 +85,12 @@ VALUES: dict[str, Any] = {
     "SettingRow": SETTING,
     "SettingList": results.SettingList((SETTING,)),
     "SecretRow": results.SecretRow("HF_TOKEN", "file"),
+    "ImportRow": IMPORTED,
+    "ImportList": results.ImportList((IMPORTED,), "pi", "/home/me/.pi/pods.json", ("a note",)),
+    "MatrixList": results.MatrixList((TRIED,), "lab", "Linux x86_64, 2 CPUs", "0.1.0", "support.md"),
+    "ShellScript": results.ShellScript("bash", "complete -F x podlab", "echo >> ~/.bashrc"),
+    "BenchReport": results.BenchReport("tiny", "tiny", "llamacpp", "lab", 64, 32, (LEVEL,), 0.2),
+    "SmokeReport": results.SmokeReport("tiny", "tiny", "llamacpp", "lab", True, (types.Check("health", "ok"),)),
     "SecretList": results.SecretList((results.SecretRow("HF_TOKEN", "file"),)),
 }
 
@@ -62,23 +102,52 @@ PROMISED = {
     "Done": "text changed",
     "Plan": "would",
     "PodList": "pods",
-    "PodDetail": "pod hostname system python cpu_count memory_bytes free_disk_bytes home",
+    "PodDetail": "pod hostname system python cpu_count memory_bytes free_disk_bytes home gpus driver cuda",
     "EndpointList": "endpoints pods",
     "EndpointDetail": "endpoint command log",
-    "ModelRow": "id summary engine source parameters size_bytes context licence",
-    "ModelList": "models",
-    "UrlDetail": "name base_url key model exports snippet",
+    "ModelRow": ("id summary engine source parameters size_bytes context licence active_parameters gated fits how"),
+    "ModelList": "models pod",
+    "RecipeRow": ("gpus types engine tensor_parallel data_parallel context arguments env startable notes source"),
+    "ModelDetail": ("model aliases format tool_parser reasoning_parser min_version geometry recipes sources"),
+    "FitReport": (
+        "model engine pod fits reason context concurrency tensor_parallel data_parallel memory_ratio cache_dtype gpus "
+        "cache_bytes_per_token cache_tokens largest_context largest_concurrency nearest missing source"
+    ),
+    "UrlDetail": "name base_url key model exports snippet works",
     "JobList": "jobs pods",
-    "Transfer": "files total_bytes sent_bytes seconds",
+    "Transfer": "files total_bytes sent_bytes seconds left_out",
     "TunnelList": "tunnels",
     "Reply": "text endpoint model stop_reason reasoning usage first_token_s total_s tokens_per_second",
     "ConversationDetail": "endpoint messages",
     "SettingRow": "name value source help",
     "SettingList": "settings",
     "SecretRow": "name source",
+    "ImportRow": "name address state detail",
+    "ImportList": "machines tool path notes",
+    "MatrixList": "rows pod machine podlab saved",
+    "ShellScript": "shell text install",
+    "BenchReport": "endpoint model engine pod input_tokens output_tokens levels ttft_limit_s tpot_limit_s e2e_limit_s",
+    "SmokeReport": "endpoint model engine pod ok checks",
     "SecretList": "secrets",
 }
 """What programs read: a name may be added behind these, none may be taken away or renamed."""
+GPU_KEYS = (
+    "index name uuid lost error utilization_percent memory_utilization_percent memory_total_bytes memory_used_bytes "
+    "memory_free_bytes temperature_celsius power_w power_limit_w energy_j sm_clock_mhz memory_clock_mhz fan_percent "
+    "ecc_errors throttle_reasons mig parent processes"
+)
+HOST_KEYS = (
+    "cpu_percent load_1m cpus memory_total_bytes memory_available_bytes disk_total_bytes disk_free_bytes "
+    "received_bytes_per_s sent_bytes_per_s"
+)
+PARTS_KEYS = (
+    "index name total_bytes free_bytes budget_bytes weights_bytes activations_bytes overhead_bytes cache_bytes "
+    "left_bytes"
+)
+LEVEL_KEYS = (
+    "concurrency rate_per_s requests failed duration_s requests_per_s output_tokens_per_s total_tokens_per_s "
+    "prompt_tokens output_tokens goodput_per_s ttft tpot itl e2e late_s errors"
+)
 PROMISED_NOUNS = {
     "PodStatus": (STATUS, STATUS_KEYS),
     "Endpoint": (ENDPOINT, ENDPOINT_KEYS),
@@ -86,8 +155,20 @@ PROMISED_NOUNS = {
     "TunnelRow": (TunnelRow("lab", 1, 2), "pod local_port remote_port"),
     "Message": (Message("user", "Hi"), "role content reasoning"),
     "Usage": (Usage(1, 2), "prompt_tokens completion_tokens"),
-    "LogLines": (types.LogLines(("a",)), "lines generation offset"),
+    "LogLines": (types.LogLines(("a",)), "lines generation offset dropped_bytes"),
     "Interactive": (types.Interactive(("ssh",), "run it"), "argv how"),
+    "PodSample": (SAMPLE, "pod at source gpus host driver cuda detail"),
+    "GpuSample": (GPU, GPU_KEYS),
+    "GpuProcess": (types.GpuProcess(7), "pid memory_bytes name owner"),
+    "HostSample": (SAMPLE.host, HOST_KEYS),
+    "Level": (LEVEL, LEVEL_KEYS),
+    "Spread": (LEVEL.ttft, "mean_s p50_s p90_s p99_s max_s"),
+    "GpuParts": (
+        PARTS,
+        PARTS_KEYS,
+    ),
+    "Tried": (TRIED, "model engine backend state pod ready_s tokens_per_s first_token_s checks cause detail"),
+    "Check": (types.Check("GPU", "failed", "none", "rent one"), "name state detail fix took_s"),
     "SshAddress": (POD.address, "host user port identity_files alias proxy_jump"),
 }
 

@@ -69,12 +69,13 @@ def test_each_is_found(verb: Verb) -> None:
     [
         (["pod", "lst"], "pod has no verb 'lst'.", "Did you mean list?"),
         (["model", "strat"], "'strat'", "Did you mean start?"),
-        (["pod"], "pod needs a verb.", "Verbs: add, list"),
+        (["pod"], "pod needs a verb.", "Verbs: add, "),
         (["pod", "tunnel"], "pod tunnel needs a verb.", "open, list, close"),
         (["pod", "tunnel", "opne"], "pod tunnel has no verb 'opne'.", "Did you mean open?"),
         (["pods"], "'pods'", "Did you mean pod?"),
         (["xyzzy"], "no command 'xyzzy'", "See: podlab --help"), (["logz"], "'logz'", "Did you mean logs?"),
-        ([], "''", "podlab --help"),
+        ([], "''", "podlab --help"), (["pod", "--json"], "pod needs a verb.", "Verbs: "),
+        (["--on", "lab", "pod", "list"], "--on stands before any command.", "podlab pod list --json"),
     ],
 )  # fmt: skip
 def test_what_is_not_found(words: list[str], said: str, hint: str) -> None:
@@ -101,3 +102,42 @@ def test_main_help() -> None:
     text = table.main_help()
     assert all(f"  {name} " in text for name in table.groups())
     assert all(verb.summary in text for verb in VERBS if not verb.group)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("-v pod list", "pod list -v"), ("--json pod list", "pod list --json"),
+        ("pod --verbose list", "pod list --verbose"),
+        ("--json pod -v tunnel open 8000", "pod tunnel open --json -v 8000"), ("pod list --json", "pod list --json"),
+        ("-v pod run ls -v", "pod run -v ls -v"), ("pod run help", "pod run help"), ("chat help me", "chat help me"),
+        ("help", "--help"), ("help pod", "pod --help"), ("pod help", "pod --help"),
+        ("pod help list", "pod list --help"),
+        ("help pod run", "pod run --help"), ("help nonsense", "nonsense --help"), ("pod lst -v", "pod lst -v"),
+        ("--on lab pod list", "--on lab pod list"), ("", ""), ("-v", "-v"),
+    ],
+)  # fmt: skip
+def test_switches_may_stand_before_the_verb(line: str, expected: str) -> None:
+    """What every verb takes is put behind the verb; nothing that belongs to the verb or to its command is touched."""
+    assert table.ordered(line.split()) == expected.split()
+
+
+@pytest.mark.parametrize(
+    ("line", "begins"),
+    [
+        ("help", "usage: podlab COMMAND"), ("pod help", "usage: podlab pod VERB"),
+        ("help config", "usage: podlab config"),
+        ("pod tunnel help", "usage: podlab pod tunnel VERB"), ("chat help", "usage: podlab chat "),
+    ],
+)  # fmt: skip
+def test_help_is_a_word_too(line: str, begins: str) -> None:
+    """A person who asks for help gets it, not another verb that is spelt nearly so."""
+    said = table.help_for(table.ordered(line.split()), magic=False)
+    assert said is not None
+    assert said.startswith(begins)
+
+
+@pytest.mark.parametrize("line", ["pod list --help", "pod lst --help", "pod", "chat help me", "pod list"])
+def test_other_help_is_the_verbs_own(line: str) -> None:
+    """The help of a verb comes from its parser, and a word that is no verb stays an error."""
+    assert table.help_for(table.ordered(line.split()), magic=False) is None

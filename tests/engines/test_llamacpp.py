@@ -14,6 +14,7 @@ from podlab.engines import engine_named
 from podlab.engines.base import PodFacts, ServeSpec
 from podlab.engines.llamacpp import VERSION, LlamaCpp
 from podlab.engines.llamacpp_options import FLAGS, as_arguments, assignments
+from podlab.engines.repository import INSTALLER
 from podlab.errors import BadArgument, EngineUnavailable, NotFound
 
 POD = PodFacts("Linux", "x86_64", (3, 8), "/usr/bin/python3")
@@ -34,7 +35,7 @@ def test_a_bare_pod_prepares_then_serves() -> None:
     assert prepare.argv[0] == "/usr/bin/python3"
     assert f"xllamacpp=={VERSION}" in prepare.argv
     assert serve.argv[0] == "{dir}/env/bin/python"
-    assert [file.name for file in NOTHING.files(SPEC, POD)] == ["llamacpp_server.py", "setup.py"]
+    assert [file.name for file in NOTHING.files(SPEC, POD)] == ["llamacpp_server.py", *INSTALLER]
 
 
 def test_this_very_python_needs_no_preparation_when_it_has_the_engine() -> None:
@@ -98,7 +99,7 @@ def test_an_option_that_cannot_work_is_refused_with_the_way_out(extra: tuple[str
 
 @pytest.mark.parametrize(
     "spec",
-    [ServeSpec("x", "m", slots=0), ServeSpec("x", "m", context=1), ServeSpec("x", "m", threads=0), ServeSpec("x"),
+    [ServeSpec("x", "m", slots=0), ServeSpec("x", "m", context=255), ServeSpec("x", "m", threads=0), ServeSpec("x"),
      ServeSpec("x", "m", gpu_layers=-1), ServeSpec("x", "m", backend="cpu", gpu_layers=9)],
 )  # fmt: skip
 def test_a_spec_that_makes_no_sense_is_refused(spec: ServeSpec) -> None:

@@ -11,18 +11,20 @@ from pathlib import Path
 import pytest
 
 from podlab.errors import BadArgument, StateDamaged
-from podlab.keeper.forwards import KEPT_S, SAVE_S, Forwards
+from podlab.keeper.forwards import SAVE_S, Forwards
 from podlab.transport import kept
 from podlab.transport.host_keys import HostKeys
 from podlab.transport.kept import KeptTransport
-from podlab.transport.kept_place import Place
+from podlab.transport.kept_place import KEPT_S, Place
 from podlab.transport.kept_wire import PodRef
+from podlab.transport.ssh import SshTransport
 from podlab.transport.tunnel import PodStream
 from podlab.types import SshAddress
 from tests import machines
 from tests.keeper.echo import EchoServer, greeting
 from tests.keeper.gone import wait_until_gone
 from tests.keeper.test_lifecycle import keeper_pid
+from tests.processes import wait_until
 
 POD = PodRef("pod", "pod-1", SshAddress("127.0.0.1"))
 
@@ -121,15 +123,53 @@ def no_stream(ref: PodRef, port: int) -> PodStream:
 def test_what_counts_as_something_to_keep(tmp_path: Path) -> None:
     clock, path = Clock(), tmp_path / "keeper.json"
     forwards = Forwards(path, no_stream, now=clock)
-    assert not forwards.any_counts()
+    assert not forwards.tend()
     forwards.open(POD, 9, 0)
     clock.now += KEPT_S - 1
-    assert forwards.any_counts()
+    assert forwards.tend()
     clock.now += 2
-    assert not forwards.any_counts()
+    assert not forwards.tend()
     forwards.open(POD, 9, 0)  # asked for again
-    assert forwards.any_counts()
+    assert forwards.tend()
     forwards.close_all(forget=False)
+
+
+def test_what_nobody_uses_is_closed_while_the_keeper_lives(tmp_path: Path) -> None:
+    clock, path = Clock(), tmp_path / "keeper.json"
+    forwards = Forwards(path, no_stream, now=clock)
+    old = forwards.open(POD, 9, 0)
+    clock.now += KEPT_S - 1
+    young = forwards.open(POD, 10, 0)
+    assert forwards.tend()
+    assert len(forwards.rows()) == 2
+    clock.now += 2
+    assert forwards.tend()
+    assert forwards.rows() == (("pod-1", young, 10),)
+    assert [row["remote_port"] for row in json.loads(path.read_text())["forwards"]] == [10]
+    with pytest.raises(ConnectionRefusedError):
+        greeting(old)
+    clock.now += KEPT_S
+    assert not forwards.tend()
+    assert not path.exists()
+
+
+def test_what_goes_on_for_too_long_is_reset(sshd: machines.Sshd, tmp_path: Path) -> None:
+    sshd.pin(HostKeys(), "pod-1")
+    with EchoServer() as echo, SshTransport("pod", sshd.address, HostKeys(), pod_id="pod-1") as way:
+        forwards = Forwards(tmp_path / "keeper.json", lambda ref, port: way.open_stream(port))
+        port = forwards.open(POD, echo.port, 0)
+        with socket.create_connection(("127.0.0.1", port), 10) as stream:
+            assert stream.recv(6) == b"hello\n"
+            forwards.hand_over()
+            assert forwards.rows() == () and forwards.is_carrying()
+            stream.sendall(b"on")
+            assert stream.recv(100) == b"on"
+            with pytest.raises(ConnectionRefusedError):
+                greeting(port)
+            forwards.cut()
+            with pytest.raises(ConnectionResetError):  # an answer that was cut must not look like one that ended
+                stream.recv(1)
+        wait_until(lambda: not forwards.is_carrying(), timeout_s=10, why="the connection is over")
 
 
 def test_what_the_next_keeper_opens_again(tmp_path: Path) -> None:

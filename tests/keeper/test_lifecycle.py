@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
+import re
 import shutil
 import signal
 import socket
@@ -18,7 +20,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from podlab.errors import KeeperError, LinkLost
+from podlab.errors import KeeperError, LinkLost, StateDamaged
+from podlab.keeper.server import LINGER_S, LOOK_S, linger
 from podlab.logs import log_path
 from podlab.transport import kept, kept_link, kept_wire
 from podlab.transport.host_keys import HostKeys
@@ -240,6 +243,18 @@ def test_a_second_keeper_names_the_first(transport: KeptTransport, monkeypatch: 
         transport.run(["true"])
 
 
+@pytest.mark.parametrize("kind", ["folder", "link"])
+def test_a_file_of_the_home_that_cannot_be_used_is_named(transport: KeptTransport, kind: str) -> None:
+    path = Place.here().start_lock
+    if kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("elsewhere")  # never followed
+    with pytest.raises(StateDamaged, match=re.escape(str(path))) as caught:
+        transport.run(["true"])
+    assert "can be written" in caught.value.hint and "PODLAB_KEEPER=0" in caught.value.hint
+
+
 def test_a_frozen_keeper_is_named(transport: KeptTransport, monkeypatch: pytest.MonkeyPatch) -> None:
     transport.run(["true"])
     process = psutil.Process(keeper_pid())
@@ -347,6 +362,44 @@ def test_another_build_takes_over(transport: KeptTransport, monkeypatch: pytest.
         assert process.wait(10) == 0
         wait_until_gone(old)
         assert keeper_pid() == new  # nobody is asked twice
+
+
+def test_a_stream_goes_on_through_a_handover(transport: KeptTransport, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What flows through a forward is finished by the old keeper, while the new one takes what comes to that port."""
+    with EchoServer() as echo:
+        local_port = transport.open_port(echo.port).local_port
+        with socket.create_connection(("127.0.0.1", local_port), 10) as stream:
+            assert stream.recv(6) == b"hello\n"
+            old = keeper_pid()
+            monkeypatch.setattr(kept_link, "build", lambda: "another")
+            monkeypatch.setattr(kept_link, "_accepted", set())
+            assert transport.open_port(echo.port).local_port == local_port
+            new = keeper_pid()
+            assert new != old and psutil.Process(old).is_running()
+            assert greeting(local_port) == b"hello\n"
+            assert local_port in {each.laddr.port for each in psutil.Process(new).net_connections() if not each.raddr}
+            stream.sendall(b"still there")
+            assert stream.recv(100) == b"still there"
+            assert psutil.Process(old).is_running()
+        wait_until_gone(old)
+        assert greeting(local_port) == b"hello\n"
+
+
+def test_the_old_keeper_stays_ten_minutes_at_most() -> None:
+    """For as long as something is under way, and not a moment longer than LINGER_S; what is over sooner ends it."""
+    now = 1000.0
+    looked: list[float] = []
+
+    def pause(longest_s: float) -> None:
+        nonlocal now
+        looked.append(now)
+        now += longest_s
+
+    assert not linger(lambda: True, pause, clock=lambda: now)
+    assert now == 1000.0 + LINGER_S == 1600.0
+    assert looked[-1] < 1600.0 and max(b - a for a, b in itertools.pairwise(looked)) <= LOOK_S
+    assert linger(lambda: now < 1700.0, pause, clock=lambda: now)
+    assert now == 1700.0
 
 
 def test_two_clients_of_another_build_at_once(transport: KeptTransport, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ import pytest
 from podlab import chat
 from podlab.chat import Answer, Conversation, Sampling
 from podlab.commands.drive import drive
-from podlab.errors import BadSecret, ChatError, HttpError, NotFound
+from podlab.errors import BadSecret, ChatError, HttpError, NotFound, StreamBroken
 from podlab.lab import chats, endpoints, launch, pods
 from podlab.lab.workspace import Workspace
 from tests.audiences import Silent
+from tests.scripted import SSE, answer, saying, serving
 
 pytest.importorskip("xllamacpp", reason="install the engine: pip install 'podlab[local]'")
 QUIET = Sampling(temperature=0.0, max_tokens=40, seed=1)
@@ -89,6 +91,19 @@ def test_moved_endpoint_is_found_again(workspace: Workspace, tiny: str) -> None:
     assert answer.message.content and len(conversation.messages) == 4
 
 
+def test_infer_tells_which_model_answered(workspace: Workspace, tiny: str) -> None:
+    """A name the server does not list is said to be none, and the answer is under the name the server gives."""
+    url = endpoints.reach(workspace, tiny).base_url
+    audience = Silent()
+    _, model = drive(chats.infer(workspace, url, "Say hello.", QUIET, model="wrong"), audience)
+    assert model == "tiny"
+    assert [notice.level for notice in audience.notices] == ["warning"]
+    assert "lists tiny, not wrong" in audience.notices[0].text
+    named = Silent()
+    assert drive(chats.infer(workspace, url, "Say hello.", QUIET, model="tiny"), named)[1] == "tiny"
+    assert named.notices == []
+
+
 def test_infer_any_server(workspace: Workspace, tiny: str) -> None:
     """One question to a server by its address; its key is found for one of ours, named for others."""
     url = endpoints.reach(workspace, "tiny").base_url
@@ -105,3 +120,32 @@ def test_nobody_listens(workspace: Workspace) -> None:
         drive(chats.infer(workspace, "http://127.0.0.1:9/v1", "x", QUIET), Silent())
     with pytest.raises(NotFound, match="No endpoint is running"):
         say(workspace, "Say hello.")
+
+
+@pytest.mark.parametrize("said", [b"", SSE], ids=["nothing", "only a head"])
+def test_a_server_that_took_the_question_is_not_asked_twice(workspace: Workspace, tiny: str, said: bytes) -> None:
+    """It may be at work on the answer: the turn fails, and only the next one looks where the endpoint is now."""
+    way, workspace.last_chat = endpoints.reach(workspace, tiny), tiny
+    with serving(saying(said)) as server:
+        workspace.keep_reached(dataclasses.replace(way, base_url=server.url))
+        with pytest.raises(StreamBroken):
+            say(workspace, "Say hello.")
+        assert len(server.requests) == 1
+    assert say(workspace, "Say hello.")[0].message.content
+
+
+@pytest.mark.parametrize("status", ["401 Unauthorized", "404 Not Found"])
+def test_another_server_in_its_place_sends_us_on(workspace: Workspace, tiny: str, status: str) -> None:
+    """Who refuses our key, or does not know our path, is not the endpoint: it is looked up and asked where it is."""
+    way, workspace.last_chat = endpoints.reach(workspace, tiny), tiny
+    with serving(saying(answer(b"{}", status))) as server:
+        workspace.keep_reached(dataclasses.replace(way, base_url=server.url))
+        assert say(workspace, "Say hello.")[0].message.content
+        assert len(server.requests) == 1
+
+
+def test_what_cannot_be_read_is_no_conversation(workspace: Workspace, tmp_path: Path) -> None:
+    """A path through a file is an error of ours."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ChatError, match="cannot be read"):
+        chats.load(workspace, tmp_path / "file" / "talk.json", None)

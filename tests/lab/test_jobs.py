@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -113,3 +116,32 @@ def test_interrupted_watching_leaves_no_thread(workspace: Workspace) -> None:
     (row,) = jobs.listing(workspace, [local])[0]
     assert row.state == "running"
     drive(jobs.cancel(workspace, local, job.id), Silent())
+
+
+@pytest.mark.parametrize("data", [b"", bytes(range(256)) * 5000], ids=["nothing", "a megabyte"])
+def test_input(workspace: Workspace, pod: Pod, data: bytes) -> None:
+    """A job reads what it is given, byte by byte and then the end; nothing of that stays on the pod."""
+    audience = Silent()
+    read = "import sys, hashlib; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())"
+    job = drive(jobs.run(workspace, pod, ("python3", "-c", read), stdin=data), audience)
+    assert job.status == 0
+    assert "".join(chunk.text for chunk in audience.chunks).strip() == hashlib.sha256(data).hexdigest()
+    home = Path(workspace.side(pod).hello().home)  # every pod of these tests is on this computer
+    assert not (home / "jobs" / job.id / "stdin").exists()
+
+
+def test_too_much_input_is_refused() -> None:
+    """More than is sent along is refused before anything starts, with what to do instead."""
+    with pytest.raises(BadArgument, match="16 MiB") as caught:
+        drive(jobs.read_input(io.BytesIO(bytes(jobs.INPUT_LIMIT_BYTES + 1))), Silent())
+    assert "podlab pod push" in caught.value.hint
+    assert drive(jobs.read_input(io.BytesIO(b"x")), Silent()) == b"x"
+
+
+def test_a_line_for_a_shell_in_one_word(workspace: Workspace) -> None:
+    """One quoted word that is no program says how to have a shell read it; a misspelt program does not."""
+    for word, is_line in (("echo hi; exit 3", True), ("no-such-program-here", False)):
+        audience = Silent()
+        job = drive(jobs.run(workspace, pods.find("local"), (word,)), audience)
+        assert job.status == 127
+        assert ["sh -c 'echo hi; exit 3'" in notice.text for notice in audience.notices] == [True] * is_line

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,13 +14,24 @@ from pathlib import Path
 import pytest
 
 from podlab.commands.drive import drive
-from podlab.errors import AlreadyExists, BadArgument, EngineCrashed, EngineNotReady, NotFound
+from podlab.engines.base import Cause, Diagnosis
+from podlab.errors import (
+    AlreadyExists,
+    BadArgument,
+    BadSecret,
+    EngineCrashed,
+    EngineNotReady,
+    NotFound,
+    SupervisorError,
+    Unreachable,
+)
 from podlab.events import Notice
 from podlab.lab import endpoints, launch, pods
-from podlab.lab.launch import Wish
+from podlab.lab.facts import Facts, HealthCheck
 from podlab.lab.supervisor import PodSide, result_of
+from podlab.lab.wish import Wish
 from podlab.lab.workspace import Workspace
-from podlab.types import Endpoint, EndpointState
+from podlab.types import Endpoint, EndpointState, Pod, SshAddress, Step
 from tests import processes
 from tests.audiences import Silent
 
@@ -104,12 +117,15 @@ def test_port_lost_in_a_race(workspace: Workspace, monkeypatch: pytest.MonkeyPat
     ("content", "cause"), [(b"this is no model" * 100, "corrupt_weights"), (b"GGUF" + b"\0" * 64, "corrupt_weights")]
 )
 def test_broken_model(workspace: Workspace, tmp_path: Path, content: bytes, cause: str) -> None:
-    """A file that is no model crashes with that cause and the decisive line, and is listed as crashed."""
+    """A file that is no model is refused; forced, it crashes with the cause and the decisive line, and is so listed."""
     path = tmp_path / "broken.gguf"
     path.write_bytes(content)
-    with pytest.raises(EngineCrashed) as caught:
+    with pytest.raises(BadArgument, match=r"broken\.gguf is not a GGUF file"):
         start(workspace, Wish(str(path)))
+    with pytest.raises(EngineCrashed) as caught:
+        start(workspace, Wish(str(path), force=True))
     assert caught.value.cause == cause and caught.value.log
+    assert "your own" in caught.value.hint and "fetched" not in caught.value.hint
     (endpoint,), _ = endpoints.listing(workspace, [LOCAL])
     assert (endpoint.state, endpoint.cause) == (EndpointState.CRASHED, cause)
 
@@ -155,7 +171,7 @@ def test_ended_by_itself_is_a_crash(workspace: Workspace) -> None:
         if seen.state is EndpointState.CRASHED:
             break
         assert time.monotonic() < deadline, seen
-    assert (seen.exit_status, seen.cause) == (143, "killed")
+    assert (seen.exit_status, seen.cause, seen.detail) == (143, "killed", "ended by SIGTERM")
     again = start(workspace, Wish("tiny"))
     assert again.state is EndpointState.READY
     assert [e.id for e in endpoints.listing(workspace, [LOCAL])[0]] == [again.id]
@@ -180,3 +196,99 @@ def test_log_since_and_follow(workspace: Workspace) -> None:
 def test_models_path_as_a_person_writes_it(written: str, meant: str) -> None:
     """Engines know nothing of `~`: the path is made absolute once, for sending and for serving."""
     assert launch._in_home(written, "/home/me") == meant
+
+
+NOWHERE = Pod("nowhere", "p-nowhere", "ssh", SshAddress("127.0.0.1", "nobody", 1))
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [Wish("tiny", port=99999), Wish("tiny", port=-1), Wish("tiny", context=0), Wish("tiny", context=255),
+     Wish("tiny", slots=0), Wish("tiny", extra=("--no-such-flag",))],
+)  # fmt: skip
+def test_what_no_pod_can_do_is_refused_before_the_pod_is_reached(workspace: Workspace, wish: Wish) -> None:
+    """A pod that does not answer is not even asked, by a start and by its plan."""
+    with pytest.raises(Unreachable):
+        drive(launch.start(workspace, NOWHERE, Wish("tiny")), Silent())
+    with pytest.raises(BadArgument):
+        drive(launch.start(workspace, NOWHERE, wish), Silent())
+    with pytest.raises(BadArgument):
+        drive(launch.plan(workspace, NOWHERE, wish), Silent())
+
+
+def test_options_that_what_runs_was_not_started_with(workspace: Workspace) -> None:
+    """Each differing one is named with both values and the way out; equal ones are not, and bad ones are refused."""
+    first = start(workspace, Wish("tiny", context=1024))
+    same = Silent()
+    assert start(workspace, Wish("tiny", context=1024, slots=4, port=first.port or 0), same).id == first.id
+    assert [notice.level for notice in same.notices] == ["info"]
+    other = Silent()
+    assert start(workspace, Wish("tiny", context=2048, slots=1, port=1, extra=("--threads", "2")), other).id == first.id
+    (warning,) = [notice.text for notice in other.notices if notice.level == "warning"]
+    for said in (f"--port {first.port} (asked: 1)", "--context 1024 (asked: 2048)", "--slots 4 (asked: 1)",
+                 "engine options left open (asked: --threads 2)", "podlab model stop tiny"):  # fmt: skip
+        assert said in warning
+    with pytest.raises(BadArgument):
+        start(workspace, Wish("tiny", slots=0))
+
+
+def test_an_interrupt_before_the_request_arrives(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while the start is on its way: the stop comes first, and the start that comes later is refused."""
+    on_its_way: list[tuple[PodSide, dict[str, object]]] = []
+
+    def late(self: PodSide, **asked: object) -> object:
+        on_its_way.append((self, asked))
+        raise KeyboardInterrupt
+
+    audience = Silent()
+    with monkeypatch.context() as patched:
+        patched.setattr(PodSide, "start", late)
+        with pytest.raises(KeyboardInterrupt):
+            start(workspace, Wish("tiny"), audience)
+    assert audience.notices == []
+    ((side, asked),) = on_its_way
+    with pytest.raises(SupervisorError, match="cancelled"):
+        side.start(**asked)  # type: ignore[arg-type]
+    assert workspace.side(LOCAL).list() == ()
+    assert start(workspace, Wish("tiny")).state is EndpointState.READY
+
+
+TOKEN = "hf_canary_of_a_restart"
+
+
+def test_restart_gives_each_step_its_secrets_again(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pod's record says which step had which: they are given again; without them it is left running."""
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    program = Path(__file__).parents[1] / "programs" / "server.py"
+    serve = Step("serve", (sys.executable, "-I", "-S", str(program), "--port", "{port}", "--name", "x"))
+    prepare = Step("prepare", ("sh", "-c", f"test ${{#HF_TOKEN}} -eq {len(TOKEN)}"))
+    side = workspace.side(LOCAL)
+    side.start(
+        id="x1", name="x", steps=(prepare, serve), engine="llamacpp", health=HealthCheck("x"),
+        secrets={"prepare": {"HF_TOKEN": TOKEN}},
+    )  # fmt: skip
+    *_, facts = side.watch("x1", 20.0)
+    assert facts.secrets == {"prepare": ("HF_TOKEN",)}
+    assert drive(launch.restart(workspace, LOCAL, facts), Silent()).generation == 2
+    monkeypatch.delenv("HF_TOKEN")
+    (facts,) = side.status(["x1"])
+    with pytest.raises(BadSecret, match="HF_TOKEN"):
+        drive(launch.restart(workspace, LOCAL, facts), Silent())
+    assert side.status(["x1"])[0].alive
+
+
+def test_the_hint_for_bad_weights_goes_by_who_brought_them() -> None:
+    """What the pod fetched is fetched again; a file of the user's own is the user's to replace."""
+    found = Diagnosis(Cause.CORRUPT_WEIGHTS, ("bad magic",), "It is no GGUF file.", another_copy=True)
+    facts = Facts("id", "tiny", "endpoint", now=0.0)
+    assert "your own" in launch._hint(found, facts)
+    assert "fetched anew" in launch._hint(found, replace(facts, meta={"fetched": True}))
+
+
+@pytest.mark.parametrize("said", ["", "three", "3", "x.11"])
+def test_a_python_without_a_version(workspace: Workspace, said: str) -> None:
+    """A pod that tells no version of its Python is an error that shows what it told."""
+    facts = replace(workspace.side(LOCAL).hello(), python=said)
+    with pytest.raises(SupervisorError, match=re.escape(repr(said))):
+        launch._machine(LOCAL, facts)
+    assert launch._machine(LOCAL, replace(facts, python="3.13.0rc1+")).python == (3, 13)

@@ -22,9 +22,9 @@ REFUSED = HealthFacts(None, "Connection refused")
 
 
 def oom(lines: Sequence[str], status: int | None) -> Diagnosis:
-    return (
-        Diagnosis(Cause.OUT_OF_MEMORY_WEIGHTS, ("CUDA out of memory",)) if "boom" in lines else Diagnosis(Cause.OTHER)
-    )
+    if "boom" in lines:
+        return Diagnosis(Cause.OUT_OF_MEMORY_WEIGHTS, ("CUDA out of memory",))
+    return Diagnosis(Cause.KILLED if status == 137 else Cause.OTHER)
 
 
 ROWS = [
@@ -37,7 +37,8 @@ ROWS = [
     (3, replace(GONE, stop_at=9.0, boot_changed=True), (S.STOPPED, None, "")),
     (3, replace(GONE, stop_at=9.0, strays=(9,)), (S.STOPPED, None, "1 process (pid 9) left of it")),
     (4, replace(GONE, exit=ExitFacts(0, None, 10.0, "serve")), (S.CRASHED, "exited", "ended with status 0: 42 %")),
-    (4, replace(GONE, exit=ExitFacts(None, 9, 10.0, "serve")), (S.CRASHED, "killed", "ended by SIGKILL: 42 %")),
+    (4, replace(GONE, exit=ExitFacts(None, 9, 10.0, "serve")), (S.CRASHED, "killed", "ended by SIGKILL")),
+    (4, replace(GONE, exit=ExitFacts(None, 6, 10.0, "serve")), (S.CRASHED, "killed", "ended by SIGABRT: 42 %")),
     (4, replace(GONE, exit=ExitFacts(None, 61, 10.0, "serve"), lines=()), (S.CRASHED, "killed", "ended by signal 61")),
     (4, replace(GONE, exit=ExitFacts(1, None, 10.0, "serve"), lines=("boom",)),
      (S.CRASHED, "out_of_memory_weights", "ended with status 1: CUDA out of memory")),

@@ -67,11 +67,11 @@ def question(workspace: Any, args: Namespace) -> Work[Outcome]:
 
 
 def boom(workspace: Any, args: Namespace) -> Work[Outcome]:
-    """An error of ours, or a defect."""
+    """An error of ours, or a defect; either may have a cause that somebody else worded."""
     yield from ()
     if args.defect:
-        raise ZeroDivisionError("a defect")
-    raise PodlabError("It did not\nwork \x1b]0;x\x07at all.", hint="Try the other.")
+        raise ZeroDivisionError(args.cause or "a defect")
+    raise PodlabError("It did not\nwork \x1b]0;x\x07at all.", hint="Try the other.") from OSError(args.cause)
 
 
 def interrupted(workspace: Any, args: Namespace) -> Work[Outcome]:
@@ -96,7 +96,8 @@ VERBS = (
     Verb("pod", "output", "Write.", "standin.output", options=(Option("--status", "ends with", kind=int, default=0),)),
     Verb("pod", "question", "Ask.", "standin.question", changes=True,
          options=(Option("--key", "ask for a key", kind=bool),)),
-    Verb("pod", "boom", "Fail.", "standin.boom", options=(Option("--defect", "badly", kind=bool),)),
+    Verb("pod", "boom", "Fail.", "standin.boom",
+         options=(Option("--defect", "badly", kind=bool), Option("--cause", "why"))),
     Verb("pod", "interrupted", "Wait.", "standin.interrupted"),
 )  # fmt: skip
 

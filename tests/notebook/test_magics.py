@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
 
-from podlab import errors
+from podlab import errors, secrets
 from podlab.errors import BadArgument, ChatError, CommandFailed, PodlabError, Refused
 from podlab.notebook.values import HelpText, JsonDocument, Rows, Value
 from tests.notebook import standin
@@ -214,3 +214,57 @@ def test_config_lists_every_setting_with_help(shell: InteractiveShell, capsys: p
 def test_no_magic_writes_outside_its_home(shell: InteractiveShell, own_home: Path) -> None:
     ran(shell, "%podlab config show")
     assert list(own_home.iterdir()) in ([], [own_home / ".ipython"])
+
+
+@pytest.mark.parametrize(
+    ("line", "begins"),
+    [("%pod help", "usage: %pod VERB"), ("%podlab help", "usage: %podlab COMMAND"),
+     ("%pod help list", "usage: %pod list"),
+     ("%chat help", "usage: %chat "), ("%pod tunnel --help", "usage: %pod tunnel VERB")],
+)  # fmt: skip
+def test_help_is_a_word_too(shell: InteractiveShell, line: str, begins: str) -> None:
+    shown = value(shell, line)
+    assert isinstance(shown, HelpText)
+    assert repr(shown).startswith(begins)
+
+
+def test_switches_may_stand_before_the_verb(shell: InteractiveShell) -> None:
+    assert isinstance(value(shell, "%pod --json list"), JsonDocument)
+    assert isinstance(value(shell, "%podlab --json pod list"), JsonDocument)
+
+
+def test_config_shows_what_holds_where_nothing_is_set(
+    shell: InteractiveShell, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, own_home: Path
+) -> None:
+    monkeypatch.setenv("PODLAB_CHAT_TEMPERATURE", "0.9")
+    ran(shell, "%podlab config set deadline_s 3\n%config Podlab.pod = 'lab'")
+    capsys.readouterr()
+    ran(shell, "%config Podlab")
+    said = capsys.readouterr().out
+    for shown in (
+        "Current: 512 (default)",
+        "Current: 0.9 (environment)",
+        "Current: 3.0 (config.toml)",
+        "Current: 'lab'",
+    ):
+        assert shown in said
+    assert "Current: None" not in said
+    monkeypatch.setenv("PODLAB_CHAT_TEMPERATURE", "hot")
+    ran(shell, "%config Podlab")
+    assert "Current: not known (chat.temperature cannot be 'hot'" in capsys.readouterr().out
+
+
+def test_nothing_that_an_error_shows_holds_a_secret(shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secrets, "_known", set())
+    canary = "hf_canary0123456789"
+    secrets.remember(canary)
+    error = ran(shell, f"%pod boom -v --cause 'denied: {canary} \x1b[31m'").error_in_exec
+    assert error is not None
+    shown = "\n".join(error._render_traceback_())
+    assert "denied: ********" in shown
+    assert canary not in shown and "\x1b" not in shown
+    defect = ran(shell, f"%pod boom --defect --cause 'denied: {canary}'").error_in_exec
+    assert isinstance(defect, ZeroDivisionError)
+    drawn = "\n".join(defect._render_traceback_())  # type: ignore[attr-defined]
+    assert "ZeroDivisionError" in drawn and "denied: ********" in drawn and canary not in drawn
+    assert canary not in str(defect)

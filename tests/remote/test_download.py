@@ -84,7 +84,9 @@ def here(tmp_path: Path, hub: Hub) -> Here:
 def test_a_file_arrives_checked_and_is_not_fetched_again(here: Here, hub: Hub, python: str) -> None:
     assert here.run(python=python)[0] == 0
     assert here.to.read_bytes() == hub.data
-    assert here.progress() == {"text": "checking m.gguf", "done": SIZE, "total": SIZE, "unit": "bytes"}
+    told = here.progress()
+    assert (told["text"], told["done"], told["total"], told["unit"]) == ("checking m.gguf", SIZE, SIZE, "bytes")
+    assert told["files"] == [["m.gguf", SIZE, SIZE]]
     record = json.loads(Path(f"{here.to}.podlab.json").read_text())
     assert (record["digest"], record["commit"], record["size"]) == (f"sha256:{hub.sha256}", COMMIT, SIZE)
     assert here.run(python=python)[0] == 0

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -329,6 +330,60 @@ def test_stopping_between_steps_starts_no_further_one(pod: Bench, tmp_path: Path
     stopped = result_of(pod.side.stop(facts.id))
     assert state(stopped.facts) is EndpointState.STOPPED
     assert not count.exists()
+
+
+def test_a_start_that_comes_after_its_cancel_is_refused(pod: Bench) -> None:
+    """The stop overtook it: nothing is started under that id, however often it is asked; other ids are free."""
+    one = str(uuid.uuid4())
+    stopped = result_of(pod.side.stop(one, cancel=True))
+    assert (stopped.was_running, stopped.killed) == (False, ())
+    for _ in range(2):
+        with pytest.raises(SupervisorError, match="cancelled"):
+            pod.serve(id=one)
+    assert pod.side.list() == () and pod.processes_of(one) == []
+    with pytest.raises(NotFound):
+        result_of(pod.side.stop(str(uuid.uuid4())))
+    mark = pod.home / f".cancelled-{one}"
+    os.utime(mark, (0, 0))
+    other = pod.ready()
+    assert not mark.exists(), "what is old is swept"
+    result_of(pod.side.stop(other.id, cancel=True))
+    assert state(pod.facts(other.id)) is EndpointState.STOPPED
+
+
+def test_starts_and_cancels_at_once_leave_nothing(pod: Bench) -> None:
+    """Whichever comes first: after both nothing runs."""
+    ids = [str(uuid.uuid4()) for _ in range(4)]
+
+    def start(one: str) -> None:
+        with contextlib.suppress(SupervisorError):
+            pod.serve(id=one, name=one[:8])
+
+    with ThreadPoolExecutor(8) as pool:
+        starting = [pool.submit(start, one) for one in ids]
+        list(pool.map(lambda one: result_of(pod.side.stop(one, cancel=True)), ids))
+        for each in starting:
+            each.result()
+    assert [facts.id for facts in pod.side.list() if not facts.ended] == []
+    assert [pod.processes_of(one) for one in ids] == [[]] * 4
+
+
+def test_a_restart_that_could_not_start_again_stops_nothing(pod: Bench, tmp_path: Path) -> None:
+    """The port it was wished on went to somebody else before its server took it: what runs goes on."""
+    gate = tmp_path / "gate"
+    wait = Step("prepare", ("sh", "-c", f"until [ -e {gate} ]; do sleep 0.02; done"))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    facts = pod.serve(port=port, steps=(wait,)).facts
+    with socket.create_server(("127.0.0.1", port)), pytest.raises(AlreadyExists, match=str(port)):
+        result_of(pod.side.restart(facts.id, 1))
+    after = pod.facts(facts.id)
+    assert (after.generation, after.alive, after.stop_at) == (1, True, None)
+    gate.touch()
+    assert pod.until_ready(facts.id).pid is not None
+    result_of(pod.side.restart(facts.id, 1))  # its own server on that port is no hindrance
+    assert pod.until_ready(facts.id).port == port
 
 
 def test_restart_is_the_next_generation_on_the_same_port_and_happens_once(pod: Bench) -> None:

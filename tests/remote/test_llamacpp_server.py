@@ -199,7 +199,7 @@ def test_a_spoiled_file_is_unreadable(server: Server, tmp_path: Path, kind: str)
         (["--set", "n_ctxx=1"], Cause.BAD_FLAG, "n_ctxx"),
         (["--set", "flash_attn_type=\"ON\""], Cause.BAD_FLAG, "ON"),
         (["--set", "n_ctx=\"many\""], Cause.BAD_FLAG, "many"),
-        (["--set", 'chat_template="{% for %}"'], Cause.BAD_FLAG, "chat template parsing error"),
+        (["--set", 'chat_template="{% for %}"'], Cause.TEMPLATE_ERROR, "chat template parsing error"),
         (["--model", "/nowhere/x.gguf"], Cause.MODEL_NOT_FOUND, "/nowhere/x.gguf"),
         (["--port", "70000"], Cause.BAD_FLAG, "70000 is no port"),
         (["--key-file", "/nowhere/key"], Cause.OTHER, "key cannot be read"),
@@ -220,7 +220,7 @@ def test_memory_that_does_not_suffice_is_named(server: Server) -> None:
     server.start("--set", "n_ctx=4000000", prepare=small)
     assert server.ended() == 1
     found = diagnose(server.log(), 1)
-    assert found.cause is Cause.OUT_OF_MEMORY_WEIGHTS
+    assert found.cause is Cause.OUT_OF_MEMORY_KV
     assert re.search("allocate", found.lines[-1])
 
 

@@ -23,7 +23,8 @@ from podlab.engines.diagnosis import diagnose
 from podlab.engines.llamacpp import VERSION
 from tests.remote.bench import PYTHON38
 
-PROGRAM = str(resources.files("podlab.remote") / "setup.py")
+FOLDER = str(resources.files("podlab.remote"))
+PROGRAM = os.path.join(FOLDER, "setup.py")
 SMALL = ("--engine", "demo", "--package", "iniconfig==2.1.0", "--probe", "import iniconfig")
 NOWHERE = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_EXTRA_INDEX_URL": "", "PIP_FIND_LINKS": "",
            "PIP_CONFIG_FILE": os.devnull}  # fmt: skip
@@ -254,17 +255,17 @@ def test_a_wheel_of_uv_with_another_digest_is_not_unpacked(
         ("something else", "no_environment", "pip ended with status 7"),
     ],
 )  # fmt: skip
-def test_what_pip_and_uv_say_is_understood(said: str, cause: str, words: str) -> None:
+def test_what_pip_and_uv_say_is_understood(said: str, cause: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(FOLDER)
     failure = runpy.run_path(PROGRAM)["meaning"](said, "pip ended with status 7")
     assert (failure.cause, words in str(failure)) == (cause, True)
 
 
 def test_a_disk_without_room_is_told_before_anything_starts(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(FOLDER)
     module = runpy.run_path(PROGRAM)
-    monkeypatch.setitem(module["Setup"].make.__globals__, "NEED_BYTES", 1 << 60)
-    names = ("engine", "package", "probe")
-    args = type("Args", (), {"home": str(pod.home), "dir": str(pod.folder("a")), "min_python": "3.10",
-                             **dict(zip(names, SMALL[1::2], strict=True))})  # fmt: skip
+    monkeypatch.setitem(module["arguments"].__globals__, "NEED_BYTES", 1 << 60)
+    args = module["arguments"](["--home", str(pod.home), "--dir", str(pod.folder("a")), "--min-python", "3.10", *SMALL])
     with pytest.raises(module["Failure"]) as caught:
         module["Setup"](args).main()
     assert caught.value.cause == "disk_full"

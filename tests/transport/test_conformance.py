@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 import tempfile
 import threading
 import time
@@ -48,25 +47,8 @@ class Way:
 
 @pytest.fixture(scope="module")
 def dash_machine() -> Iterator[machines.Sshd]:
-    """An SSH server with a throw-away user whose login shell is dash."""
-    shell, name = shutil.which("dash"), f"podlab-test-{os.getpid()}"
-    if machines.SSHD is None:
-        pytest.skip(machines.WHY_SKIPPED)
-    if os.geteuid() != 0 or shell is None or shutil.which("useradd") is None:
-        pytest.skip("only root can make a user whose login shell is dash")
-    folder = Path(tempfile.mkdtemp(prefix="podlab-dash-"))
-    folder.chmod(0o755)
-    home = folder / "home"
-    subprocess.run(["useradd", "-M", "-p", "*", "-d", str(home), "-s", shell, name], check=True, capture_output=True)
-    try:
-        home.mkdir()
-        shutil.chown(home, name)
-        server = machines.start_sshd(folder, user=name, home=home)
+    with machines.for_a_user_of("dash") as server:
         yield server
-        server.stop()
-    finally:
-        subprocess.run(["userdel", "-f", name], check=False, capture_output=True)
-        shutil.rmtree(folder)
 
 
 @pytest.fixture(params=KINDS)

@@ -33,6 +33,7 @@ def _sampling(args: Namespace) -> Sampling:
 
 
 def say(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab.chat import SAY_WHERE
     from podlab.lab import chats, known
 
     name, words = args.name, list(args.prompt or ())
@@ -40,7 +41,7 @@ def say(workspace: Workspace, args: Namespace) -> Work[Outcome]:
         name, words = None, [name, *words]  # a first word that is no endpoint's name belongs to what is said
     prompt = args.cell if args.cell is not None else " ".join(words)
     if not prompt.strip():
-        raise BadArgument("There is nothing to say.", hint="Write the message in the cell below %%chat.")
+        raise BadArgument("There is nothing to say.", hint=SAY_WHERE)
     answer, conversation = yield from chats.say(
         workspace, name, prompt, _sampling(args), system=args.system, new=args.new
     )

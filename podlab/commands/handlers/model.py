@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from podlab.commands.results import (
     Done,
     EndpointDetail,
     EndpointList,
-    ModelList,
-    ModelRow,
     Outcome,
     Plan,
     UrlDetail,
@@ -20,59 +20,97 @@ from podlab.events import Chunk, Notice, Work
 from podlab.types import ALIVE, EndpointState, LogLines, PodState
 
 if TYPE_CHECKING:
-    from podlab.catalog.catalog import ModelEntry
+    from podlab.lab.wish import Wish
     from podlab.lab.workspace import Workspace
+    from podlab.types import Pod
 
-
-def catalog(workspace: Workspace, args: Namespace) -> Work[Outcome]:
-    from podlab.catalog import catalog as models
-
-    yield from ()
-    entries = (models.find(args.id),) if args.id else models.entries()
-    return Outcome(ModelList(tuple(_row(entry) for entry in entries)))
-
-
-def _row(entry: ModelEntry) -> ModelRow:
-    from podlab.catalog import catalog as models
-    from podlab.catalog.sources import HubSource
-
-    source = models.resolve(entry)
-    where = f"hf:{source.repo}/{source.file}" if isinstance(source, HubSource) else str(source.path)
-    size_bytes = getattr(source, "size_bytes", None)
-    return ModelRow(
-        entry.id, entry.summary, entry.engine, where, entry.parameters, size_bytes, entry.context,
-        entry.licence or None,
-    )  # fmt: skip
+LOG_LINES = 50
+"""What `logs` shows unless --lines or --since says otherwise."""
+SEEN_PIECES = 1000
+"""A followed log that is to be a document keeps its last pieces, 48 KiB each at most."""
 
 
 def start(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab.catalog.wishes import parse_gpu_choice
     from podlab.lab import launch, pods
+    from podlab.lab.wish import Wish
+    from podlab.units import parse_share, parse_tokens
 
-    pod = pods.meant(workspace, args.on)
-    wish = launch.Wish(
-        model=args.model, name=args.name, port=0 if args.port is None else args.port, context=args.context,
+    places = [pods.find(name.strip()) for name in args.on.split(",")] if args.on else [pods.meant(workspace, None)]
+    pod = places[0]
+    wish = Wish(
+        model=args.model, name=args.name, port=0 if args.port is None else args.port,
+        context=None if args.context is None else parse_tokens(args.context),
+        gpus=None if args.gpus is None else parse_gpu_choice(args.gpus),
+        memory_ratio=None if args.memory is None else parse_share(args.memory),
         slots=args.slots, gpu_layers=args.gpu_layers, backend=args.backend, extra=tuple(args.rest),
+        engine=args.engine, engine_version=args.engine_version, python=args.python, env=tuple(args.env or ()),
+        force=args.force,
     )  # fmt: skip
+    if len(places) > 1:
+        return (yield from _replicas(workspace, places, wish, args))
     if args.dry_run:
-        return Outcome(Plan(launch.plan(workspace, pod, wish)))
-    endpoint = yield from launch.start(workspace, pod, wish, host_key=args.host_key)
+        return Outcome(Plan((yield from launch.plan(workspace, pod, wish))))
+    endpoint = yield from launch.start(workspace, pod, wish, host_key=args.host_key, detach=args.detach)
     return Outcome(EndpointDetail(endpoint))
 
 
-def list_endpoints(workspace: Workspace, args: Namespace) -> Work[Outcome]:
-    from podlab.lab import endpoints, pods
+def _replicas(workspace: Workspace, places: list[Pod], wish: Wish, args: Namespace) -> Work[Outcome]:
+    from podlab.lab import launch, pods, replicas
+
+    if args.dry_run:
+        would: list[str] = []
+        for number, pod in enumerate(places, 1):
+            own = replace(wish, name=f"{launch.name_of(wish)}.{number}")
+            would += [f"{pod.name}: {line}" for line in (yield from launch.plan(workspace, pod, own))]
+        return Outcome(Plan(tuple(would)))
+    started = yield from replicas.start(workspace, places, wish, host_key=args.host_key, detach=args.detach)
+    distinct = list({pod.id: pod for pod in places}.values())
+    return Outcome(EndpointList(started, tuple(pods.check(workspace, distinct))))
+
+
+def attach(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab.lab import attached
 
     yield from ()
+    if args.dry_run:
+        return Outcome(Plan((f"ask {args.url} what it serves", "keep its address in config.toml")))
+    made = attached.attach(args.url, name=args.name, model=args.model, key_name=args.key_env)
+    return Outcome(EndpointDetail(attached.checked(made)))
+
+
+def detach(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab.lab import attached
+
+    yield from ()
+    found = attached.find(args.name)
+    if args.dry_run:
+        return Outcome(Plan((f"forget {found.name} at {found.url}; it goes on",)))
+    attached.detach(workspace, found.name)
+    return Outcome(Done(f"{found.name} is forgotten. The server itself goes on.", {"endpoint": found.name}))
+
+
+def list_endpoints(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab.lab import attached, endpoints, pods
+
+    if args.files:
+        from podlab.commands.handlers.weights import files
+
+        return (yield from files(workspace, args))
     asked = [pods.meant(workspace, args.on)] if args.on else pods.all_pods()
     found, statuses = endpoints.listing(workspace, asked)
+    if not args.on:
+        found = [*found, *attached.listing(attached.all_attached())]
     shown = found if args.all else [endpoint for endpoint in found if endpoint.state is not EndpointState.STOPPED]
     return Outcome(EndpointList(tuple(shown), tuple(statuses)))
 
 
 def show(workspace: Workspace, args: Namespace) -> Work[Outcome]:
-    from podlab.lab import endpoints
+    from podlab.lab import attached, endpoints
 
     yield from ()
+    if not args.on and (theirs := attached.named(args.name)) is not None:
+        return Outcome(EndpointDetail(attached.checked(theirs)))
     pod, facts = endpoints.find(workspace, args.name, args.on)
     endpoint = endpoints.endpoint_of(workspace, pod, facts)
     explains = endpoint.state not in (EndpointState.READY, EndpointState.STOPPED)
@@ -83,17 +121,26 @@ def logs(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     from podlab.lab import endpoints
     from podlab.units import parse_duration_s
 
-    pod, facts = endpoints.find(workspace, args.name, args.on)
-    since_s = None if args.since is None else parse_duration_s(args.since)
-    if args.lines < 1:
+    if args.lines is not None and args.lines < 1:
         raise BadArgument(f"--lines {args.lines} shows nothing.", hint="Give a number from 1.")
+    since_s = None if args.since is None else parse_duration_s(args.since)
+    pod, facts = endpoints.find(workspace, args.name, args.on)
+    lines = LOG_LINES if args.lines is None and since_s is None else args.lines
     if not args.follow:
-        return Outcome(endpoints.log(workspace, pod, facts, lines=args.lines, since_s=since_s))
+        return Outcome(endpoints.log(workspace, pod, facts, lines=lines, since_s=since_s))
+    following = endpoints.follow_log(workspace, pod, facts, lines=lines, since_s=since_s)
     end = LogLines(())
-    for position, text in endpoints.follow_log(workspace, pod, facts, lines=args.lines, since_s=since_s):
-        yield Chunk(text)
-        end = position
-    return Outcome(end)
+    seen: deque[str] = deque(maxlen=SEEN_PIECES)
+    try:
+        for end, text in following:  # noqa: B007  # where it was when it ended
+            seen.append(text)
+            yield Chunk(text)
+    except KeyboardInterrupt:
+        if not args.json:  # else nothing was shown yet, and the interrupt is what asks for it
+            raise
+    finally:
+        following.close()
+    return Outcome(replace(end, lines=tuple("".join(seen).splitlines())) if args.json else end)
 
 
 def stop(workspace: Workspace, args: Namespace) -> Work[Outcome]:
@@ -140,7 +187,7 @@ def restart(workspace: Workspace, args: Namespace) -> Work[Outcome]:
 
 
 def url(workspace: Workspace, args: Namespace) -> Work[Outcome]:
-    from podlab.lab import endpoints
+    from podlab.lab import attached, endpoints, pods, tunnels
 
     yield from ()
     reached = endpoints.reach(workspace, args.name, args.on)
@@ -159,4 +206,8 @@ def url(workspace: Workspace, args: Namespace) -> Work[Outcome]:
         f'    model="{reached.model}", messages=[{{"role": "user", "content": "Say hello."}}]\n'
         ")"
     )
-    return Outcome(UrlDetail(name, reached.base_url, reached.key, reached.model, exports, "import podlab\n" + snippet))
+    theirs = reached.endpoint.engine == attached.ENGINE
+    works = "" if theirs else tunnels.lasting(workspace, pods.find(reached.endpoint.pod))
+    return Outcome(
+        UrlDetail(name, reached.base_url, reached.key, reached.model, exports, "import podlab\n" + snippet, works)
+    )

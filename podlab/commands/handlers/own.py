@@ -15,6 +15,7 @@ from podlab.commands.results import (
     SettingList,
     SettingRow,
 )
+from podlab.durable import translated
 from podlab.errors import BadArgument, NotFound, Refused
 from podlab.events import Ask, Work
 from podlab.types import LogLines
@@ -45,7 +46,8 @@ def config_set(workspace: Workspace, args: Namespace) -> Work[Outcome]:
         pods.find(args.value)
     value = settings.store(args.name, args.value)
     workspace.override(args.name, None)
-    return Outcome(Done(f"{args.name} is {value} from now on.", {"setting": args.name}))
+    shown = value if not isinstance(value, bool) else "on" if value else "off"
+    return Outcome(Done(f"{args.name} is {shown} from now on.", {"setting": args.name}))
 
 
 def config_edit(workspace: Workspace, args: Namespace) -> Work[Outcome]:
@@ -53,8 +55,10 @@ def config_edit(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     from podlab.lab import shells
 
     yield from ()
-    settings.config_path().touch(mode=0o600)
-    return Outcome(shells.editor_of(settings.config_path()))
+    path = settings.config_path()
+    with translated(path):
+        path.touch(mode=0o600)
+    return Outcome(shells.editor_of(path))
 
 
 def config_path(workspace: Workspace, args: Namespace) -> Work[Outcome]:
@@ -107,5 +111,6 @@ def own_logs(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     if args.lines < 1:
         raise BadArgument(f"--lines {args.lines} shows nothing.", hint="Give a number from 1.")
     path = log_path()
-    text = path.read_text("utf-8", errors="replace") if path.exists() else ""
+    with translated(path):
+        text = path.read_text("utf-8", errors="replace") if path.exists() else ""
     return Outcome(LogLines(tuple(text.splitlines()[-args.lines :]), 1, len(text.encode())))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from argparse import Namespace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from podlab.commands.results import (
@@ -16,8 +17,8 @@ from podlab.commands.results import (
     Transfer,
     TunnelList,
 )
-from podlab.errors import BadArgument, LinkLost, Unreachable
-from podlab.events import Ask, Notice, Work
+from podlab.errors import BadArgument, LinkLost, NotFound, PodlabError, Unreachable
+from podlab.events import Ask, Notice, Stage, Work
 from podlab.types import JobRow, PodState, PodStatus
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def add(workspace: Workspace, args: Namespace) -> Work[Outcome]:
 
     address = " ".join(args.address)
     if args.dry_run:
+        pods.check_new(args.name)
         parsed = parse_address(address)
         return Outcome(Plan((f"reach {parsed.host}", "pin its host key", f"add it as {args.name!r} to config.toml")))
     pod, facts = yield from pods.add(
@@ -51,7 +53,10 @@ def add(workspace: Workspace, args: Namespace) -> Work[Outcome]:
 def list_pods(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     from podlab.lab import pods
 
-    yield from ()
+    try:
+        pods.meant(workspace, None)
+    except NotFound as error:  # the list is what helps to choose another one
+        yield Notice(f"{error.message} {error.hint}", "warning")
     return Outcome(PodList(tuple(pods.check(workspace, pods.all_pods()))))
 
 
@@ -63,19 +68,37 @@ def use(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     pod = pods.use(workspace, args.pod) if args.pod else pods.meant(workspace, None)
     (status,) = pods.check(workspace, [pod])
     if status.state is PodState.UNREACHABLE:
-        yield Notice(f"{pod.name} does not answer now: {status.detail}", "warning")
+        yield Notice(f"{pod.name} does not answer now: {status.detail} See: podlab pod show {pod.name}", "warning")
     return Outcome(_detail(status, None))
 
 
 def show(workspace: Workspace, args: Namespace) -> Work[Outcome]:
-    from podlab.lab import pods
+    from podlab.lab import gpus, pods
 
     pod = pods.meant(workspace, args.pod or args.on)
     try:
         facts = yield from pods.reach(workspace, pod, host_key=args.host_key)
     except (LinkLost, Unreachable) as error:
+        if error.hint:
+            yield Notice(error.hint)
         return Outcome(_detail(pods.status_of(workspace, pod, error), None))
-    return Outcome(_detail(pods.status_of(workspace, pod, facts), facts))
+    detail = _detail(pods.status_of(workspace, pod, facts), facts)
+    try:
+        found = gpus.sample(workspace, pod)
+    except PodlabError as error:
+        yield Notice(f"Its GPUs could not be read: {error.message}", "warning")
+        return Outcome(detail)
+    return Outcome(replace(detail, gpus=found.gpus, driver=found.driver, cuda=found.cuda))
+
+
+def gpu(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab.lab import gpus, pods
+
+    pod = pods.meant(workspace, args.pod or args.on)
+    yield from pods.reach(workspace, pod, host_key=args.host_key)
+    yield Stage("gpu", f"Reading the GPUs of {pod.name}")
+    found = gpus.with_owners(workspace, pod, gpus.sample(workspace, pod))
+    return Outcome(found, 1 if gpus.has_silent(found) else 0)
 
 
 def run(workspace: Workspace, args: Namespace) -> Work[Outcome]:
@@ -95,9 +118,10 @@ def run(workspace: Workspace, args: Namespace) -> Work[Outcome]:
             raise BadArgument("--lang is for %%pod run, whose cell is the script.", hint="Leave --lang away.")
     if args.dry_run:
         return Outcome(Plan((f"run {' '.join(argv)} on {pod.name}",)))
+    stdin = b"" if args.stdin is None else (yield from jobs.read_input(args.stdin))
     if args.detach:
-        return Outcome((yield from jobs.start(workspace, pod, argv, script)))
-    finished = yield from jobs.run(workspace, pod, argv, script)
+        return Outcome((yield from jobs.start(workspace, pod, argv, script, stdin)))
+    finished = yield from jobs.run(workspace, pod, argv, script, stdin)
     return Outcome(finished, _exit_code(finished))
 
 
@@ -158,17 +182,19 @@ def _transfer(workspace: Workspace, args: Namespace, way: str) -> Work[Outcome]:
     began = time.monotonic()
     move = files.push if way == "push" else files.pull
     moved = yield from move(workspace, pod, args.source, args.target)
-    return Outcome(Transfer(moved.files, moved.total_bytes, moved.sent_bytes, time.monotonic() - began))
+    took_s = time.monotonic() - began
+    return Outcome(Transfer(moved.files, moved.total_bytes, moved.sent_bytes, took_s, moved.left_out))
 
 
 def tunnel_open(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     from podlab.lab import pods, tunnels
 
-    pod = pods.meant(workspace, args.on)
+    pod, port = pods.meant(workspace, args.on), tunnels.port(args.port)
+    local_port = None if args.local_port is None else tunnels.port(str(args.local_port))
     if args.dry_run:
-        return Outcome(Plan((f"lead a port of this computer to port {args.port} of {pod.name}",)))
+        return Outcome(Plan((f"lead a port of this computer to port {port} of {pod.name}",)))
     yield from pods.reach(workspace, pod)
-    return Outcome(TunnelList((tunnels.open_port(workspace, pod, tunnels.port(args.port), args.local_port),)))
+    return Outcome(TunnelList((tunnels.open_port(workspace, pod, port, local_port),)))
 
 
 def tunnel_list(workspace: Workspace, args: Namespace) -> Work[Outcome]:
@@ -194,7 +220,7 @@ def rename(workspace: Workspace, args: Namespace) -> Work[Outcome]:
 
     yield from ()
     if args.dry_run:
-        pods.find(args.name)
+        pods.check_rename(args.name, args.new_name)
         return Outcome(Plan((f"rename pod {args.name!r} to {args.new_name!r}",)))
     pod = pods.rename(args.name, args.new_name)
     workspace.drop_transport(pod.id)
@@ -207,6 +233,7 @@ def remove(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     from podlab.lab import pods
 
     pod = pods.find(args.name)
+    pods.check_removable(pod)
     if args.dry_run:
         return Outcome(Plan((f"forget pod {pod.name!r} and its host key; what runs on it goes on",)))
     alive = [endpoint.name for endpoint in workspace.store.endpoints_of(pod.id) if endpoint.pid is not None]
@@ -217,7 +244,7 @@ def remove(workspace: Workspace, args: Namespace) -> Work[Outcome]:
                 f"{pod.name} was not removed: {', '.join(alive)} may still run on it.",
                 hint=f"Stop it first (podlab model stop {alive[0]}), or repeat with --yes",
             )
-    pods.remove(workspace, pod)
+    yield from pods.remove(workspace, pod)
     if workspace.value("pod") == pod.name:
         workspace.override("pod", None)
     return Outcome(Done(f"{pod.name} is forgotten. The machine itself was not touched.", {"pod": pod.name}))

@@ -1,0 +1,331 @@
+"""How a model is put on the GPUs of a pod: which of them, cut how, with which context and arguments. Pure.
+
+    plan(entry, geometry, recipes, rooms, wish) -> ServePlan
+
+It does no I/O: `rooms` carry what a probe saw, `geometry` what the catalog or the hub says. The smallest way that fits
+is taken: recipes for these GPUs first, then what the VRAM arithmetic allows by itself. GPUs are taken of one kind, the
+freest first. Whatever the person said comes before all of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from podlab.catalog import arguments, choice, memory
+from podlab.catalog.catalog import ModelEntry
+from podlab.catalog.choice import Candidate
+from podlab.catalog.families import parsers_of
+from podlab.catalog.fit import DEFAULT_MEMORY_RATIO, FitResult, Wish, fit
+from podlab.catalog.geometry import Geometry, GpuRoom
+from podlab.catalog.gpus import type_of
+from podlab.catalog.recipes import Recipe
+from podlab.catalog.sources import HubRepo
+from podlab.catalog.wishes import ServeWish
+from podlab.errors import BadArgument, EngineUnavailable
+from podlab.units import memory_text, parse_share, parse_tokens
+
+COMFORTABLE, LEAST = 16384, 2048
+"""Tokens of context: below the first more GPUs are looked for, below the second nothing is worth starting."""
+LOWEST_RATIO = 0.1
+BFLOAT16 = 8.0
+"""The compute capability from which GPUs compute in bfloat16, which most models are stored in."""
+
+N = TypeVar("N", int, float)
+ANYTHING = ServeWish()
+Judge = Callable[[Geometry, Sequence[GpuRoom], Wish], FitResult]
+
+
+@dataclass(frozen=True)
+class ServePlan:
+    """What to start. `args` are the engine's beyond what the other fields say, the person's own last and as written.
+
+    `env` holds CUDA_VISIBLE_DEVICES wherever there are GPUs. `reasons` say why this way and these GPUs, `refused` why
+    not smaller ones; each is a sentence.
+    """
+
+    engine: str
+    gpus: tuple[int, ...] = ()
+    tensor_parallel: int = 1
+    data_parallel: int = 1
+    expert_parallel: bool = False
+    context: int | None = None
+    memory_ratio: float | None = None
+    args: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    recipe: Recipe | None = None
+    fit: FitResult | None = None
+    """The arithmetic's verdict on it; None where it was not asked (no GPUs, or nothing known of the model)."""
+    reasons: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The wish, with what the engine's own arguments in it say of the same things."""
+
+    wish: ServeWish
+    tensor_parallel: int | None = None
+    data_parallel: int | None = None
+    expert_parallel: bool | None = None
+    context: int | None = None
+    memory_ratio: float | None = None
+
+    @property
+    def gpus(self) -> int | tuple[int, ...] | None:
+        if self.wish.gpus is None and (self.tensor_parallel or self.data_parallel):
+            return (self.tensor_parallel or 1) * (self.data_parallel or 1)
+        return self.wish.gpus
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A candidate and what the arithmetic says of it."""
+
+    candidate: Candidate
+    wish: Wish
+    verdict: FitResult | None
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def good(self) -> bool:
+        return self.verdict is None or self.verdict.fits is not False
+
+
+def plan(
+    entry: ModelEntry, geometry: Geometry | None, recipes: Sequence[Recipe], rooms: Sequence[GpuRoom],
+    wish: ServeWish = ANYTHING, *, engine: str = "vllm", version: str | None = None, judge: Judge = fit,
+) -> ServePlan:  # fmt: skip
+    """The way to serve a model on a pod whose GPUs are `rooms`; none means a CPU.
+
+    Raises EngineUnavailable naming what does not fit and the nearest that does (not with `wish.force`), BadArgument
+    for GPUs that are not there.
+    """
+    asked = _asked(wish)
+    rooms = sorted(rooms, key=lambda room: room.index)
+    if version and entry.min_version and older(version, entry.min_version) and not wish.force:
+        raise EngineUnavailable(
+            f"{entry.id} needs {engine} {entry.min_version}, and {version} is asked for.",
+            hint=f"Take {entry.min_version} or newer, or add --force.",
+        )
+    if not rooms:
+        return _on_a_cpu(entry, asked, engine)
+    refused: list[str] = []
+    fitting = [r for r in recipes if r.engine == engine and _usable(r, version, rooms, asked.gpus, refused)]
+    candidates = choice.candidates(fitting, rooms, asked.gpus, _cut(geometry, asked))
+    found = _first(candidates, geometry, entry, asked, judge, refused)
+    return _made(found, entry, geometry, asked, engine, refused)
+
+
+def older(version: str, least: str) -> bool:
+    """Whether a version comes before `least`, by its numbers; what has none (nightly) is new."""
+    numbers = [tuple(int(n) for n in re.findall(r"\d+", text.partition("+")[0])[:3]) for text in (version, least)]
+    return bool(numbers[0]) and numbers[0] < numbers[1]
+
+
+def _asked(wish: ServeWish) -> _Asked:
+    """What the wish and the raw arguments in it say together; of one thing the raw argument counts."""
+    return _Asked(
+        wish, _number(wish.extra, "tensor-parallel-size"), _number(wish.extra, "data-parallel-size"),
+        arguments.switched(wish.extra, "enable-expert-parallel"),
+        _said(parse_tokens, wish.extra, "max-model-len") or wish.context,
+        _said(parse_share, wish.extra, "gpu-memory-utilization") or wish.memory_ratio,
+    )  # fmt: skip
+
+
+def _number(args: Sequence[str], name: str) -> int | None:
+    text = arguments.value_of(args, name) or ""
+    return int(text) if text.isascii() and text.isdecimal() and 0 < int(text[:10]) < 2**31 else None
+
+
+def _said(parse: Callable[[str], N], args: Sequence[str], name: str) -> N | None:
+    """A raw argument's value; None for what only the engine understands, which then stays its own."""
+    try:
+        return parse(arguments.value_of(args, name) or "")
+    except BadArgument:
+        return None
+
+
+def _usable(
+    recipe: Recipe, version: str | None, rooms: Sequence[GpuRoom], gpus: int | tuple[int, ...] | None,
+    refused: list[str],
+) -> bool:  # fmt: skip
+    """Whether a recipe could be for this pod at all; why not goes to `refused`."""
+    there = ", ".join(f"{count}x {name}" for name, count in choice.counted(rooms).items())
+    why = ""
+    if recipe.nodes > 1:
+        why = f"needs {recipe.nodes} machines, which podlab does not join"
+    elif recipe.min_version and version and older(version, recipe.min_version):
+        why = f"needs version {recipe.min_version}"
+    elif gpus is not None and recipe.gpus != (gpus if isinstance(gpus, int) else len(gpus)):
+        return False
+    elif not choice.holds(recipe, rooms):
+        why = f"the pod has {there}"
+    if why:
+        refused.append(f"{recipe.title}: {why}.")
+    return not why
+
+
+def _cut(geometry: Geometry | None, asked: _Asked) -> choice.Cut:
+    """How a number of GPUs is used where no recipe says it: as asked, else in tensor parallel as far as it divides."""
+
+    def cut(count: int) -> tuple[int, int]:
+        if asked.tensor_parallel or asked.data_parallel:
+            tensor = asked.tensor_parallel or max(1, count // (asked.data_parallel or 1))
+            return tensor, max(1, count // tensor)
+        heads = geometry.attention_heads if geometry else None
+        tensor = next(n for n in range(count, 0, -1) if count % n == 0 and (heads is None or heads % n == 0))
+        return tensor, count // tensor
+
+    return cut
+
+
+def _first(
+    candidates: Sequence[Candidate], geometry: Geometry | None, entry: ModelEntry, asked: _Asked, judge: Judge,
+    refused: list[str],
+) -> _Trial:  # fmt: skip
+    """The first candidate that fits with a comfortable context, else with any. Raises EngineUnavailable."""
+    own = entry.context or (geometry.max_context if geometry else None) or COMFORTABLE
+    trials: list[_Trial] = []
+    for least in (min(COMFORTABLE, own), min(LEAST, own)):
+        trials = []
+        for candidate in candidates:
+            trial = _try(candidate, geometry, asked, judge, least)
+            if trial.good:
+                refused += [f"{each.candidate.title}: {_why(each)}" for each in trials]
+                return trial
+            trials.append(trial)
+    if not trials:
+        raise EngineUnavailable(f"There is no GPU for {entry.id} on this pod.", hint="See: podlab pod gpu")
+    last = max(trials, key=lambda trial: sum(room.free_bytes for room in trial.candidate.rooms))
+    if asked.wish.force:
+        return replace(last, reasons=(*last.reasons, f"Forced, although: {_why(last)}"))
+    raise EngineUnavailable(
+        f"{entry.id} does not fit on {last.candidate.title}. {_why(last)}",
+        hint=_nearest(last) + "--force starts it all the same.",
+    )
+
+
+def _nearest(trial: _Trial) -> str:
+    nearest = trial.verdict.nearest if trial.verdict else ()
+    return f"It would with {' or '.join(change.text for change in nearest[:2])}; " if nearest else ""
+
+
+def _why(trial: _Trial) -> str:
+    return trial.verdict.reason if trial.verdict else "nothing is known of its size."
+
+
+def _try(candidate: Candidate, geometry: Geometry | None, asked: _Asked, judge: Judge, least: int) -> _Trial:
+    """Judge a candidate, with as much context as fits where nobody asked for a certain one."""
+    recipe = candidate.recipe
+    wish, reasons = _wish(candidate, asked)
+    if geometry is None:
+        return _Trial(candidate, wish, None, (*reasons, "Whether it fits was not judged: its shape is not known."))
+    verdict = judge(geometry, candidate.rooms, wish)
+    if verdict.fits is None:
+        return _Trial(candidate, wish, verdict, (*reasons, f"Whether it fits was not judged: {verdict.reason}"))
+    room = verdict.largest_context or 0
+    if verdict.fits or asked.context is not None or room < least:
+        return _Trial(candidate, wish, verdict, reasons)
+    shorter = room // 1024 * 1024 or room
+    again = replace(wish, context=shorter)
+    meant = f"the recipe's {recipe.context}" if recipe and recipe.context else "the model's own"
+    said = f"A context of {shorter} tokens: {meant} do not fit beside its weights."
+    return _Trial(candidate, again, judge(geometry, candidate.rooms, again), (*reasons, said))
+
+
+def _wish(candidate: Candidate, asked: _Asked) -> tuple[Wish, tuple[str, ...]]:
+    """A candidate as the arithmetic takes it. The share of memory shrinks to what is free, unless one was asked for."""
+    recipe, reasons = candidate.recipe, list[str]()
+    ratio = asked.memory_ratio
+    if ratio is None:
+        ratio = recipe.memory_ratio if recipe and recipe.memory_ratio else DEFAULT_MEMORY_RATIO
+        freest = min(memory.startable_bytes(room) / memory.cuda_total_bytes(room) for room in candidate.rooms)
+        if (share := int(freest * 100) / 100) < ratio and share >= LOWEST_RATIO:
+            busy = min(candidate.rooms, key=lambda room: room.free_bytes)
+            left = f"GPU {busy.index} has {memory_text(busy.free_bytes)} free"
+            reasons.append(f"{share:.0%} of the memory instead of {ratio:.0%}: {left}.")
+            ratio = share
+    args = arguments.merged(recipe.args if recipe else (), asked.wish.extra)
+    experts = recipe.expert_parallel if recipe else False
+    wish = Wish(
+        context=asked.context or (recipe.context if recipe else None), concurrency=asked.wish.concurrency,
+        tensor_parallel=candidate.tensor_parallel, data_parallel=candidate.data_parallel,
+        expert_parallel=experts if asked.expert_parallel is None else asked.expert_parallel, memory_ratio=ratio,
+    )  # fmt: skip
+    return _with_flags(wish, args), tuple(reasons)
+
+
+def _with_flags(wish: Wish, args: Sequence[str]) -> Wish:
+    """The wish with what the arithmetic reads off the engine's own arguments."""
+    cache = arguments.value_of(args, "kv-cache-dtype") or ""
+    return replace(
+        wish, cache_dtype="fp8" if cache.startswith("fp8") else "auto",
+        max_batched_tokens=_number(args, "max-num-batched-tokens"), max_sequences=_number(args, "max-num-seqs"),
+        eager=arguments.switched(args, "enforce-eager") is True,
+        prefix_caching=arguments.switched(args, "enable-prefix-caching") is not False,
+    )  # fmt: skip
+
+
+def _made(
+    trial: _Trial, entry: ModelEntry, geometry: Geometry | None, asked: _Asked, engine: str, refused: Sequence[str]
+) -> ServePlan:
+    candidate, wish, recipe = trial.candidate, trial.wish, trial.candidate.recipe
+    chosen = tuple(sorted(room.index for room in candidate.rooms))
+    half = _half(geometry, candidate.rooms, asked)
+    args = (*parser_args(entry), *half, *(recipe.args if recipe else ()))
+    env = dict(recipe.env if recipe else ()) | {
+        # Numbered as the driver does it: CUDA by itself puts the fastest card first.
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(map(str, chosen)),
+    }  # fmt: skip
+    reasons = (
+        f"The recipe for {recipe.title}{f': {recipe.notes}' if recipe.notes else ''}." if recipe
+        else f"No recipe is for these GPUs: {candidate.title} is the smallest number that the arithmetic allows."
+        if asked.gpus is None else f"{candidate.title}, as asked.",
+        *(choice.reason(room) for room in sorted(candidate.rooms, key=lambda room: room.index)),
+        *choice.mixed(candidate.rooms), *trial.reasons,
+        *(["--dtype half: these GPUs do not compute in bfloat16."] if half else []),
+    )  # fmt: skip
+    context = wish.context or (trial.verdict.context if trial.verdict else None) or entry.context
+    return ServePlan(
+        engine, chosen, wish.tensor_parallel, wish.data_parallel, wish.expert_parallel, context, wish.memory_ratio,
+        arguments.merged(args, asked.wish.extra), tuple(env.items()), recipe, trial.verdict, reasons, tuple(refused),
+    )  # fmt: skip
+
+
+def _half(geometry: Geometry | None, rooms: Sequence[GpuRoom], asked: _Asked) -> tuple[str, ...]:
+    kinds = [kind for room in rooms if (kind := type_of(room.name))]
+    old = any(kind.capability < BFLOAT16 for kind in kinds)
+    plain = geometry is None or geometry.quantization is None
+    return ("--dtype", "half") if old and plain else ()
+
+
+def parser_args(entry: ModelEntry) -> tuple[str, ...]:
+    """The flags that let a model call tools and show its reasoning apart: its entry's, else those of its family."""
+    tool, reasoning = entry.tool_parser, entry.reasoning_parser
+    if entry.geometry is None and not entry.source_of and isinstance(entry.source, HubRepo):
+        family = parsers_of(entry.source.repo)  # nobody has written an entry for it
+        tool, reasoning = tool or family.tool, reasoning or family.reasoning
+    return (
+        *(("--enable-auto-tool-choice", "--tool-call-parser", tool) if tool else ()),
+        *(("--reasoning-parser", reasoning) if reasoning else ()),
+    )
+
+
+def _on_a_cpu(entry: ModelEntry, asked: _Asked, engine: str) -> ServePlan:
+    if asked.gpus is not None:
+        raise BadArgument("This pod has no GPU.", hint="Leave --gpus out, or use another pod with --on POD.")
+    own = entry.context or (entry.geometry.max_context if entry.geometry else None)
+    context = asked.context or (min(own, COMFORTABLE) if own else None)
+    return ServePlan(
+        engine, context=context, args=arguments.merged(parser_args(entry), asked.wish.extra),
+        reasons=("This pod has no GPU: it is served by the CPU.",),
+    )  # fmt: skip
+
+
+def describe(plan: ServePlan) -> Iterator[str]:
+    """The reasons of a plan as lines, what was refused last."""
+    yield from plan.reasons
+    yield from (f"Not {line}" for line in plan.refused)

@@ -1,0 +1,95 @@
+"""An endpoint measured and tried out: the real tiny model, and servers that do less than they should."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from podlab.commands.drive import drive
+from podlab.commands.parsing import parse
+from podlab.commands.results import BenchReport, Outcome, SmokeReport, document
+from podlab.commands.table import find
+from podlab.display.plots import figure
+from podlab.display.text import text
+from podlab.errors import BadArgument, NotFound
+from podlab.lab.workspace import Workspace
+from tests.audiences import Silent
+
+
+def carry_out(workspace: Workspace, *words: str) -> tuple[Outcome, Silent]:
+    verb, rest = find(list(words))
+    audience = Silent(answer=True)
+    return drive(verb.handler(workspace, parse(verb, rest, magic=False).args), audience), audience
+
+
+@pytest.fixture
+def tiny(workspace: Workspace) -> Iterator[Workspace]:
+    pytest.importorskip("xllamacpp")
+    carry_out(workspace, "model", "start", "tiny")
+    yield workspace
+    carry_out(workspace, "model", "stop", "tiny")
+
+
+def test_tiny_does_what_a_server_should_and_its_speed_is_told(tiny: Workspace) -> None:
+    outcome, _ = carry_out(tiny, "model", "smoke")
+    report = outcome.value
+    assert isinstance(report, SmokeReport)
+    states = {check.name: check.state for check in report.checks}
+    assert outcome.exit_code == 0, report.checks
+    wanted = ("health", "models", "answer", "streaming", "stop string", "seed", "cancel", "metrics")
+    assert {name: states[name] for name in wanted} == dict.fromkeys(wanted, "ok")
+
+    outcome, audience = carry_out(
+        tiny, "model", "bench", "tiny", "--concurrency", "1,3", "--requests", "6", "--output", "8",
+        "--goodput", "ttft:10m",
+    )  # fmt: skip
+    report = outcome.value
+    assert isinstance(report, BenchReport)
+    assert [(level.concurrency, level.requests, level.failed) for level in report.levels] == [(1, 6, 0), (3, 6, 0)]
+    assert all(level.output_tokens == 48 for level in report.levels), "answers have the length that was asked for"
+    assert all(level.goodput_per_s == pytest.approx(level.requests_per_s) for level in report.levels)
+    assert audience.stages[-1].done == 6
+    drawn = figure(report)
+    assert drawn is not None
+    assert drawn["data"][0]["x"] == ["1 at once", "3 at once"]
+    assert "1 at once" in text(report)
+    assert document(report)["levels"][0]["ttft"]["p50_s"] > 0
+
+
+@pytest.mark.parametrize(
+    "words", [["--concurrency", "x"], ["--concurrency", "1.5"], ["--rate", "1", "--concurrency", "2"],
+              ["--requests", "0"], ["--goodput", "ttft"]],
+)  # fmt: skip
+def test_a_load_that_is_none_is_refused_before_anything_is_asked(workspace: Workspace, words: list[str]) -> None:
+    with pytest.raises(BadArgument):
+        carry_out(workspace, "model", "bench", "nobody", *words)
+
+
+def test_an_endpoint_that_is_not_there_is_said(workspace: Workspace) -> None:
+    with pytest.raises(NotFound):
+        carry_out(workspace, "model", "bench", "nobody")
+
+
+def test_the_matrix_holds_what_was_run_and_leaves_nothing_running(workspace: Workspace, tmp_path: Path) -> None:
+    pytest.importorskip("xllamacpp")
+    page = tmp_path / "support.md"
+    outcome, _ = carry_out(workspace, "model", "matrix", "tiny", "--backends", "cpu,cuda", "--save", str(page))
+    report = outcome.value
+    assert [(row.backend, row.state, row.cause) for row in report.rows] == [
+        ("cpu", "works", None), ("cuda", "fails", "driver_or_device"),
+    ]  # fmt: skip
+    assert outcome.exit_code == 1, "a combination that fails is no success"
+    works, fails = page.read_text().splitlines()[-2:]
+    assert "| tiny | llamacpp | cpu | works |" in works
+    assert "| tiny | llamacpp | cuda | fails | - |" in fails
+    listed, _ = carry_out(workspace, "model", "list")
+    assert [endpoint.state for endpoint in listed.value.endpoints if endpoint.pid] == []
+
+
+def test_what_no_engine_could_serve_is_not_tried(workspace: Workspace) -> None:
+    with pytest.raises(BadArgument, match="No engine among these"):
+        carry_out(workspace, "model", "matrix", "tiny", "--engines", "vllm")
+    plan, _ = carry_out(workspace, "model", "matrix", "tiny", "--engines", "llamacpp,vllm", "--dry-run")
+    assert [line.split(" on ")[0] for line in plan.value.would] == ["start tiny with llamacpp"]

@@ -1,0 +1,99 @@
+"""Which engine serves what, and what is refused before a pod is asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from podlab.commands.drive import drive
+from podlab.errors import BadArgument, EngineUnavailable, NotFound
+from podlab.lab import launch, pods
+from podlab.lab.wish import Wish
+from podlab.lab.workspace import Workspace
+from tests import vllm_cpu
+from tests.audiences import Silent
+from tests.nvml import Gpu, SimulatedGpus
+
+LOCAL = pods.find("local")
+FOLDER = str(vllm_cpu.MODEL)
+CARD = "NVIDIA GeForce RTX 4090"
+
+
+@pytest.mark.parametrize(
+    "wish,said,hint",
+    [
+        (Wish("tiny", engine="vllm"), "is a GGUF file", "folder:/PATH"),
+        (Wish(FOLDER, engine="llamacpp"), "is safetensors", ".gguf"),
+        (Wish("tiny", python="/v/bin/python"), "not run with an environment", "--python"),
+        (Wish(FOLDER, gpu_layers=3), "has no --gpu-layers", "llamacpp"),
+        (Wish(FOLDER, extra=("--api-key", "x")), "--api-key cannot be given", "Leave it out."),
+        (Wish(FOLDER, env=("A B=1",)), "is no NAME=VALUE", "NAME=VALUE"),
+        (Wish(FOLDER, env=("NOTHING",)), "is no NAME=VALUE", "NAME=VALUE"),
+        (Wish(FOLDER, env=("HF_TOKEN=hf_x",)), "looks like a secret", "makes one"),
+        (Wish(FOLDER, env=("CUDA_VISIBLE_DEVICES=1",)), "podlab sets it", "Leave it out."),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_cannot_work_is_refused_without_a_pod(wish: Wish, said: str, hint: str, workspace: Workspace) -> None:
+    with pytest.raises(BadArgument, match=said) as caught:
+        drive(launch.plan(workspace, LOCAL, wish), Silent())
+    assert hint in caught.value.hint
+
+
+@pytest.fixture
+def cards(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimulatedGpus:
+    """Two RTX 4090 in this computer, the first of them busy, as the real bindings see them."""
+    made = SimulatedGpus(tmp_path / "cards", [Gpu(CARD, 24_564, 20_000), Gpu(CARD, 24_564, 500)])
+    for name, value in made.environment().items():
+        monkeypatch.setenv(name, value)
+    return made
+
+
+def planned(workspace: Workspace, wish: Wish) -> tuple[str, ...]:
+    return drive(launch.plan(workspace, LOCAL, wish), Silent())
+
+
+def test_a_dry_run_shows_the_very_command_its_environment_and_the_free_gpu(
+    workspace: Workspace, cards: SimulatedGpus
+) -> None:
+    shown = planned(workspace, Wish("Qwen/Qwen3-8B", extra=("--override-generation-config", '{"a": [1, "b c"]}')))
+    (serve,) = [line for line in shown if line.startswith("serve: ")]
+    assert "CUDA_VISIBLE_DEVICES=1 " in serve
+    assert "CUDA_DEVICE_ORDER=PCI_BUS_ID" in serve
+    assert "VLLM_API_KEY='********'" in serve
+    assert "--tensor-parallel-size 1 " in serve
+    assert """--override-generation-config '{"a": [1, "b c"]}'""" in serve
+    assert any(line.startswith("prepare: ") for line in shown)
+    assert any(line.startswith("download: ") and "Qwen/Qwen3-8B" in line for line in shown)
+    assert any("GPU 1" in line for line in shown)
+
+
+def test_what_cannot_fit_is_refused_with_the_nearest_that_does_and_forced_if_wanted(
+    workspace: Workspace, cards: SimulatedGpus
+) -> None:
+    with pytest.raises(EngineUnavailable, match="does not fit") as caught:
+        planned(workspace, Wish("Qwen/Qwen3-32B", gpus=(1,)))
+    assert "--force" in caught.value.hint
+    assert any("Forced" in line for line in planned(workspace, Wish("Qwen/Qwen3-32B", gpus=(1,), force=True)))
+
+
+def test_gpus_that_are_not_there_are_refused(workspace: Workspace, cards: SimulatedGpus) -> None:
+    with pytest.raises((BadArgument, EngineUnavailable)):
+        planned(workspace, Wish("Qwen/Qwen3-8B", gpus=(7,)))
+    with pytest.raises(BadArgument, match=r"llama\.cpp"):
+        planned(workspace, Wish("tiny", gpus=(0,)))
+    with pytest.raises(BadArgument, match=r"llama\.cpp"):
+        planned(workspace, Wish("tiny", memory_ratio=0.5))
+
+
+@pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="this computer has a GPU")
+def test_without_a_gpu_and_an_environment_nothing_is_downloaded(workspace: Workspace) -> None:
+    with pytest.raises(EngineUnavailable, match="no GPU") as caught:
+        drive(launch.start(workspace, LOCAL, Wish(FOLDER)), Silent())
+    assert "--python" in caught.value.hint
+
+
+def test_a_folder_that_holds_no_model_is_told(workspace: Workspace, tmp_path: Path) -> None:
+    with pytest.raises((NotFound, EngineUnavailable)):
+        drive(launch.start(workspace, LOCAL, Wish(f"folder:{tmp_path}")), Silent())
