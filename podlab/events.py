@@ -48,10 +48,13 @@ class Notice:
 
 @dataclass(frozen=True)
 class Ask:
-    """A question. `kind` decides who may answer it: --yes answers a deletion and a price, never a host key."""
+    """A question. `kind` decides who may answer it: --yes answers all but a host key.
+
+    A "command" is a shell line of the person's own that is about to run on a pod.
+    """
 
     question: str
-    kind: Literal["host_key", "delete", "price"]
+    kind: Literal["host_key", "delete", "price", "command"]
     detail: str = ""
 
 

@@ -268,6 +268,34 @@ class GpuProcess:
 
 
 @dataclass(frozen=True)
+class ForeignProcess:
+    """A process that is not podlab's and holds memory of a pod's GPU. See GpuProcess about its fields."""
+
+    pod: str
+    gpu: int
+    pid: int
+    memory_bytes: int | None = None
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class FreedMemory:
+    """What came back of a pod's GPU memory when an endpoint ended."""
+
+    gpus: tuple[int, ...]
+    """Those it held memory of."""
+    held_bytes: int
+    freed_bytes: int
+    left: tuple[GpuProcess, ...] = ()
+    """Its processes that the driver still counts."""
+    measured: Literal["processes", "cards"] = "processes"
+    """"cards": the driver does not tell which process holds what (in a container), so what the cards have in use was
+    compared, which others on them change too."""
+    text: str = ""
+    """All of it in a sentence."""
+
+
+@dataclass(frozen=True)
 class GpuSample:
     """One reading of one GPU. None: the card or its driver does not give that figure."""
 

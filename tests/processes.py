@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -68,3 +69,16 @@ def wait_until(what: Callable[[], object], *, timeout_s: float, why: str) -> Non
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout_s:g} s: {why}")
         time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def running_child(*argv: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A program that runs until the test is over; what it reads never comes."""
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdin is not None
+        process.stdin.close()

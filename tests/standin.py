@@ -246,8 +246,8 @@ class StandIn:
             for name, repo in self.repos.items() if all(word in name.lower() for word in words)
         ]  # fmt: skip
         wanted = set(query.get("filter", [])) - {"text-generation"}
-        kept = [each for each in found if wanted <= {*each["tags"]}]
-        return sorted(kept, key=lambda each: -each["downloads"])[: int(query.get("limit", ["1000"])[0])]
+        kept = [each for each in found if wanted <= {*(each["tags"] or ())}]
+        return sorted(kept, key=lambda each: -(each["downloads"] or 0))[: int(query.get("limit", ["1000"])[0])]
 
     def says(self, role: str, method: str, status: int, times: int = 1, path: str = "", **headers: str) -> None:
         """The next requests get this status and nothing else. `X_Error_Code` is the header X-Error-Code."""

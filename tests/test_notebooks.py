@@ -67,6 +67,11 @@ def executed(notebook: Path, env: dict[str, str], tmp_path: Path) -> Any:
     return nbformat.read(saved, as_version=4)
 
 
+def offline(env: dict[str, str]) -> dict[str, str]:
+    """Where the hub is asked, nothing answers."""
+    return env | {"HF_ENDPOINT": "http://127.0.0.1:9"}
+
+
 def streams(notebook: Any, name: str) -> str:
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     return "".join(output.text for output in outputs if output.output_type == "stream" and output.name == name)
@@ -120,6 +125,24 @@ def test_serve_vllm_passes_nbval(notebook_env: dict[str, str], vllm_python: str)
     nbval(ROOT / "notebooks" / "10_serve_vllm.ipynb", notebook_env)
 
 
+@pytest.mark.timeout(LIMIT_S)
+def test_11_fit_and_choose_runs_without_a_gpu_or_a_network(notebook_env: dict[str, str], tmp_path: Path) -> None:
+    notebook = executed(ROOT / "notebooks" / "11_fit_and_choose.ipynb", offline(notebook_env), tmp_path)
+
+    assert "UsageError" not in streams(notebook, "stderr")
+    shown = [
+        output.data["text/plain"] for cell in notebook.cells for output in cell.get("outputs", ()) if "data" in output
+    ]
+    assert any(text.startswith("Qwen/Qwen3-8B: does not fit on 1x RTX 4090") for text in shown)
+    assert any(text.startswith("chosen on local (llamacpp) does what it should") for text in shown)
+    assert not list(Path(notebook_env["PODLAB_HOME"]).glob("models.toml"))
+
+
+@pytest.mark.timeout(LIMIT_S)
+def test_11_fit_and_choose_passes_nbval(notebook_env: dict[str, str]) -> None:
+    nbval(ROOT / "notebooks" / "11_fit_and_choose.ipynb", offline(notebook_env))
+
+
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_is_saved_clean(notebook: Path) -> None:
     """Without outputs, but for the cells whose output is checked; with ids that stay what they are."""
@@ -144,4 +167,5 @@ def test_every_notebook_is_executed_by_a_test_of_its_own() -> None:
         "00_quickstart.ipynb",
         "01_your_own_machine.ipynb",
         "10_serve_vllm.ipynb",
+        "11_fit_and_choose.ipynb",
     ]

@@ -55,7 +55,7 @@ VERBS = (
                    metavar="TOKENS"),
             Option("--gpus", 'how many GPUs, or which: 2, or 0,3, or "0," for that one (default: the fewest that fit)',
                    metavar="GPUS"),
-            Option("--memory", "the share of each GPU's memory the engine may take: 90% or 0.9", metavar="SHARE"),
+            Option("--memory", "the share of each GPU's memory the engine may take, such as 0.9", metavar="SHARE"),
             Option("--slots", "requests served at the same time (default: 1, for very small models 4)", kind=int,
                    metavar="N"),
             Option("--gpu-layers", "layers kept on the GPU (default: as many as fit)", kind=int, metavar="N"),

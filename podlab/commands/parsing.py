@@ -54,7 +54,7 @@ def parser_of(verb: Verb, *, magic: bool) -> argparse.ArgumentParser:
     for operand in verb.operands:
         choices = operand.values if isinstance(operand.values, tuple) else None
         count = "*" if operand.count == "..." else operand.count or None
-        parser.add_argument(operand.name, nargs=count, help=operand.help, choices=choices,
+        parser.add_argument(operand.name, nargs=count, help=_literal(operand.help), choices=choices,
                             metavar=operand.name.upper())  # fmt: skip
     for option in options_of(verb):
         _add(parser, option)
@@ -164,13 +164,18 @@ def _shape(option: Option) -> str:
     return option.metavar or ("|".join(option.values) if isinstance(option.values, tuple) else "VALUE")
 
 
+def _literal(text: str) -> str:
+    """Help as argparse prints it: it fills in what follows a percent sign."""
+    return text.replace("%", "%%")
+
+
 def _add(parser: argparse.ArgumentParser, option: Option) -> None:
     names = [name for name in (option.short, option.name) if name]
     if option.kind is bool:
-        parser.add_argument(*names, action="store_true", help=option.help)
+        parser.add_argument(*names, action="store_true", help=_literal(option.help))
         return
     choices = option.values if isinstance(option.values, tuple) else None
-    parser.add_argument(*names, type=_checked(option, parser.prog), default=option.default, help=option.help,
+    parser.add_argument(*names, type=_checked(option, parser.prog), default=option.default, help=_literal(option.help),
                         choices=choices, metavar=option.metavar or None,
                         action="append" if option.many else "store")  # fmt: skip
 

@@ -47,6 +47,25 @@ VERBS = (
         operands=(POD,), options=(HOST_KEY,), example="%pod gpu local", on_pod=True,
     ),
     Verb(
+        "pod", "setup", "Bring a bare machine to serving: check it, mount, make room for models, install an engine.",
+        "setup.setup",
+        detail="Repeat it at any time: it goes on where it was interrupted, and says what is there already. What runs "
+               "is not disturbed: each version of an engine has an environment of its own. It needs no root, and "
+               "writes into no file of yours. A pod without a package index gets the wheels sent. "
+               "Ends with 1 when a check says that serving is impossible.",
+        operands=(POD,),
+        options=(
+            Option("--engine", "vllm, nightly (vLLM's), sglang or llamacpp, or a version: vllm==0.31.0 (default: vllm "
+                   "where there are GPUs, else llamacpp)", metavar="ENGINE"),
+            Option("--models-path", "where models are kept on it; remembered for the pod", metavar="PATH"),
+            Option("--mount", "a line for sh that mounts that path; not run when it is mounted", metavar="COMMAND"),
+            Option("--check", "only the checks", kind=bool),
+            Option("--force", "go on although a check failed", kind=bool),
+            HOST_KEY,
+        ),
+        example="%pod setup lab --engine vllm --models-path /mnt/models", on_pod=True, changes=True,
+    ),
+    Verb(
         "pod", "run", "Run a command on a pod and show what it says. It goes on there when the link breaks.", "pod.run",
         operands=(Operand("command", "the command; the first operand ends our options", "..."),),
         options=(

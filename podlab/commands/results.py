@@ -18,6 +18,8 @@ from podlab.types import (
     Check,
     DownloadRow,
     Endpoint,
+    ForeignProcess,
+    FreedMemory,
     GpuSample,
     HubModel,
     JobRow,
@@ -107,6 +109,8 @@ class EndpointList:
 
     endpoints: tuple[Endpoint, ...]
     pods: tuple[PodStatus, ...]
+    foreign: tuple[ForeignProcess, ...] = ()
+    """Processes that hold memory of a GPU and are not podlab's, of the pods that are known to have GPUs."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,8 @@ class EndpointDetail:
     endpoint: Endpoint
     command: tuple[str, ...] = ()
     log: tuple[str, ...] = ()
+    freed: FreedMemory | None = None
+    """After a stop on a pod with GPUs: what came back of their memory."""
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ class Verb:
 ON = Option("--on", "the pod that is meant (default: the pod in use)", metavar="POD", values="pods")
 JSON = Option("--json", "one JSON document instead of text", kind=bool)
 DRY_RUN = Option("--dry-run", "say what would be done, and do nothing", kind=bool)
-YES = Option("--yes", "answer yes to a deletion or a price (never to a host key)", kind=bool, short="-y")
+YES = Option("--yes", "answer yes to a deletion, a price or a command (never to a host key)", kind=bool, short="-y")
 VERBOSE = Option("--verbose", "log in detail, and show whole tracebacks", kind=bool, short="-v")
 
 

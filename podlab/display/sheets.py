@@ -57,16 +57,18 @@ from podlab.types import (
     Check,
     Endpoint,
     Explanation,
+    ForeignProcess,
     Interactive,
     JobRow,
     LogLines,
     PodSample,
     PodState,
     PodStatus,
+    SetupReport,
     Tried,
     TunnelRow,
 )
-from podlab.units import age_text, bytes_text, duration_text, rate_text
+from podlab.units import age_text, bytes_text, duration_text, memory_text, rate_text
 
 _EMPTY: dict[type, tuple[str, type, str]] = {
     PodList: ("pods", PodStatus, "No pods yet."),
@@ -141,7 +143,21 @@ def _pod_detail(value: PodDetail, now: float) -> tuple[Block, ...]:
 
 
 def _endpoint_list(value: EndpointList, now: float) -> tuple[Block, ...]:
-    return (table_of(value.endpoints, Endpoint, now=now, empty="No endpoints."), *_silent(value.pods, now))
+    table = table_of(value.endpoints, Endpoint, now=now, empty="No endpoints.")
+    return (table, *_foreign(value.foreign), *_silent(value.pods, now))
+
+
+def _foreign(processes: tuple[ForeignProcess, ...]) -> Iterator[Block]:
+    """A line for each GPU that others use too."""
+    for pod, gpu in dict.fromkeys((each.pod, each.gpu) for each in processes):
+        there = [each for each in processes if (each.pod, each.gpu) == (pod, gpu)]
+        who = ", ".join(f"pid {each.pid} {each.name}".strip() for each in there)
+        known = [each.memory_bytes for each in there if each.memory_bytes is not None]
+        amount = f"{memory_text(sum(known))} of" if known else "memory of"
+        what = "1 process that is not podlab's holds" if len(there) == 1 else (
+            f"{len(there)} processes that are not podlab's hold"
+        )  # fmt: skip
+        yield Line(Cell(f"{what} {amount} GPU {gpu} on {pod}: {who}", "busy"))
 
 
 def _model_detail(value: ModelDetail, now: float) -> tuple[Block, ...]:
@@ -162,7 +178,7 @@ def _model_detail(value: ModelDetail, now: float) -> tuple[Block, ...]:
         ("tool parser", text_cell(value.tool_parser)),
         ("reasoning parser", text_cell(value.reasoning_parser)),
         *(
-            (sanitize.line(name.replace("_", " ")), text_cell(found))
+            (sanitize.line(name.replace("_", " ")), _shape_cell(name, found))
             for name, found in value.geometry.items()
             if name not in _SAID
         ),
@@ -170,6 +186,10 @@ def _model_detail(value: ModelDetail, now: float) -> tuple[Block, ...]:
     ]
     recipes = table_of(value.recipes, RecipeRow, now=now) if value.recipes else None
     return (Facts(_present(pairs)), *((recipes,) if recipes else ()))
+
+
+def _shape_cell(name: str, found: Any) -> Cell:
+    return bytes_cell(found) if name.endswith("_bytes") and isinstance(found, int) else text_cell(found)
 
 
 def _sources(sources: Mapping[str, str]) -> Iterator[tuple[str, Cell]]:
@@ -203,6 +223,26 @@ def _bench(value: BenchReport, now: float) -> tuple[Block, ...]:
 def _smoke(value: SmokeReport, now: float) -> tuple[Block, ...]:
     said = f"{value.endpoint} on {value.pod} ({value.engine}) " + ("does what it should" if value.ok else "fails")
     return (Line(Cell(said, tone="good" if value.ok else "bad")), table_of(value.checks, Check, now=now))
+
+
+def _setup(value: SetupReport, now: float) -> tuple[Block, ...]:
+    """The checks, what was done, what there is now."""
+    versions = value.versions
+    untried = "" if value.verified else ", which no test of podlab runs"
+    pairs = [
+        ("pod", Cell(value.pod)),
+        ("engine", Cell(f"{value.engine} {value.version}{untried}")),
+        ("ready", Cell("yes" if value.ready else "no", tone="good" if value.ready else "bad")),
+        ("environment", Cell(value.environment or "", code=bool(value.environment))),
+        ("installed", Cell("just now" if value.installed else "")),
+        ("models", Cell(value.models_path, code=True)),
+        ("version", text_cell(versions.engine)),
+        ("torch", text_cell(versions.torch)),
+        ("CUDA", text_cell(versions.cuda)),
+        ("Python", text_cell(versions.python)),
+    ]
+    stages = table_of(value.stages, Check, now=now, empty="Nothing was done.")
+    return (table_of(value.checks, Check, now=now), stages, Facts(_present(pairs)))
 
 
 def _matrix(value: MatrixList, now: float) -> tuple[Block, ...]:
@@ -246,6 +286,7 @@ def _endpoint_detail(value: EndpointDetail, now: float) -> tuple[Block, ...]:
         ("port on the pod", text_cell(endpoint.port)),
         ("URL", Cell(endpoint.url or "", code=True)),
         ("starts", Cell(str(endpoint.generation) if endpoint.generation > 1 else "")),
+        ("GPU memory", Cell(value.freed.text, tone="bad" if value.freed.left else "good") if value.freed else Cell("")),
         ("id", Cell(endpoint.id, code=True)),
     ]
     blocks: list[Block] = [Facts(_present(pairs))]
@@ -358,6 +399,7 @@ _DRAWN: dict[type, Callable[[Any, float], tuple[Block, ...]]] = {
     MatrixList: _matrix,
     BenchReport: _bench,
     SmokeReport: _smoke,
+    SetupReport: _setup,
     JobList: _job_list,
     UrlDetail: _url,
     LogLines: _log,

@@ -22,8 +22,8 @@ _LEAST = 20
 """What a column that is cut or folded has at least, before other columns make room for it."""
 _NARROWEST = 10
 """What such a column has where even that is not enough, and nothing is left to go without."""
-_PIECES = "#=+*"
-"""Letters of a bar, one for each piece."""
+_PIECES, _REST = "█▓▒░", "·"
+"""Letters of a bar, one for each piece, and for what is left. None of them is a sign of arithmetic."""
 _BAR_LETTERS = 48
 _GAP = 3
 """Between two columns, as rich draws this kind of table."""
@@ -78,10 +78,10 @@ def _bars(bars: Bars) -> str:
         for index, part in enumerate(bar.parts):
             reached += part.amount
             end = round(_BAR_LETTERS * reached / scale)
-            drawn += ("." if part.spare else _PIECES[index % len(_PIECES)]) * (end - len(drawn))
+            drawn += (_REST if part.spare else _PIECES[index % len(_PIECES)]) * (end - len(drawn))
         lines.append(f"{_padded(sanitize.line(bar.label), wide, right=False)}  [{drawn}]")
     legend = (
-        f"{'.' if part.spare else _PIECES[index % len(_PIECES)]} {part.name}"
+        f"{_REST if part.spare else _PIECES[index % len(_PIECES)]} {part.name}"
         for index, part in enumerate(bars.bars[0].parts if bars.bars else ())
     )
     return "\n".join([*lines, "  ".join(legend)])

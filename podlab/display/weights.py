@@ -151,8 +151,11 @@ def _downloads(value: DownloadList, now: float) -> tuple[Block, ...]:
 def _files(value: FileList, now: float) -> tuple[Block, ...]:
     if not value.one:
         return (_models(value.models, now, f"No models on {value.pod}."),)
-    (model,) = value.models
-    return (_models((model,), now, ""), table_by(_FILES, model.files, now=now, empty="No files."), Verbatim(model.path))
+    blocks: list[Block] = []
+    for model in value.models:
+        files = table_by(_FILES, model.files, now=now, empty="No files.")
+        blocks += [_models((model,), now, ""), files, Verbatim(model.path)]
+    return tuple(blocks)
 
 
 def _models(models: tuple[StoredModel, ...], now: float, empty: str) -> Block:

@@ -70,9 +70,7 @@ def _sent(reached: Reached, load: Load, text: str) -> Work[tuple[list[Answered],
 
     def work() -> None:
         try:
-            outcome.answered, outcome.took_s = loadtest.drive(
-                http, reached.model, load, told=counts.put, stop=stop
-            )
+            outcome.answered, outcome.took_s = loadtest.drive(http, reached.model, load, told=counts.put, stop=stop)
         except BaseException as error:  # noqa: BLE001  # raised again by whoever waits
             outcome.error = error
         finally:
@@ -81,9 +79,9 @@ def _sent(reached: Reached, load: Load, text: str) -> Work[tuple[list[Answered],
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     try:
-        yield Stage("bench", text, 0, load.requests)
+        yield Stage(text, text, 0, load.requests)
         while (count := counts.get()) is not None:
-            yield Stage("bench", text, count, load.requests)
+            yield Stage(text, text, count, load.requests)
     finally:
         stop.set()
         thread.join(1.0)

@@ -124,17 +124,20 @@ def ask(workspace: Workspace, pod: Pod, request: dict[str, object]) -> Wire:
     raise talk.broken_off()
 
 
-def judged(seen: Measured, build: Build, facts: PodFacts, there: Environment | None) -> tuple[Check, ...]:
-    """Every check, in the order in which a person would mend things. `there` is an environment that needs no making."""
-    looks = (
-        (_gpus(seen, build, there), _driver(seen, build, there), _glibc(seen, build), _cpu(seen, build))
-        if there is None or not there.adopted
-        else (_own("GPUs", there), _own("driver", there), _own("C library", there), _own("processor", there))
-    )
+def judged(
+    seen: Measured, build: Build, facts: PodFacts, there: Environment | None, *, to_install: bool
+) -> tuple[Check, ...]:
+    """Every check, in the order in which a person would mend things. `there` is the environment that is there."""
+    if there is not None and there.adopted:
+        looks = tuple(_own(name, there) for name in ("GPUs", "driver", "C library", "processor"))
+    else:
+        looks = (_gpus(seen, build), _driver(seen, build), _glibc(seen, build), _cpu(seen, build))
+    always = (*looks, _memory(seen, build), _shared_memory(seen, build), _models(seen), _ports(seen))
+    if not to_install:
+        return (*always, Check("Python", "ok", f"{facts.python} for podlab" + (f"; {there.python}" if there else "")))
     return (
-        *looks, _memory(seen, build), _shared_memory(seen, build), _python(seen, build, facts, there),
-        _environment_disk(seen, build, there), _models(seen), _index(seen, there), _speed(seen, build, there),
-        _hub(seen, there), _ports(seen), _administrator(seen),
+        *always, _python(seen, build, facts), _environment_disk(seen, build), _index(seen), _speed(seen, build),
+        _hub(seen), _administrator(seen),
     )  # fmt: skip
 
 
@@ -150,9 +153,10 @@ def _own(name: str, there: Environment) -> Check:
     return Check(name, "skipped", f"the environment of {there.python} is your own: what it needs is not known")
 
 
-def _gpus(seen: Measured, build: Build, there: Environment | None) -> Check:
+def _gpus(seen: Measured, build: Build) -> Check:
     if seen.sample is None:
-        return Check("GPUs", "failed" if build.min_cuda else "warning", f"not readable: {seen.sample_error}")
+        return Check("GPUs", "failed" if build.min_cuda else "warning", f"not readable: {seen.sample_error}",
+                     "See what the driver says there: podlab pod run nvidia-smi")  # fmt: skip
     cards = [gpu for gpu in seen.sample.gpus if not gpu.mig]
     lost = [gpu for gpu in cards if gpu.lost or gpu.error]
     names = ", ".join(sorted({gpu.name for gpu in cards if gpu.name}))
@@ -171,7 +175,7 @@ def _gpus(seen: Measured, build: Build, there: Environment | None) -> Check:
     )  # fmt: skip
 
 
-def _driver(seen: Measured, build: Build, there: Environment | None) -> Check:
+def _driver(seen: Measured, build: Build) -> Check:
     if build.min_cuda is None:
         return Check("driver", "skipped", f"{build.engine} needs none")
     if seen.sample is None or not seen.sample.gpus:
@@ -236,10 +240,8 @@ def _shared_memory(seen: Measured, build: Build) -> Check:
     return Check("shared memory", "ok", f"/dev/shm holds {bytes_text(seen.shared_memory_bytes)}")
 
 
-def _python(seen: Measured, build: Build, facts: PodFacts, there: Environment | None) -> Check:
+def _python(seen: Measured, build: Build, facts: PodFacts) -> Check:
     ours = f"{facts.python} for podlab"
-    if there is not None:
-        return Check("Python", "ok", f"{ours}; {there.python} for {build.engine}")
     if seen.pythons is None:
         return Check("Python", "warning", f"{ours}; which others there are was not found out in time")
     wants = _span(build)
@@ -254,10 +256,8 @@ def _python(seen: Measured, build: Build, facts: PodFacts, there: Environment | 
     return Check("Python", "failed", f"{lack}, and no index to bring one from", _as_root(seen, f"{APT} python3-venv"))
 
 
-def _environment_disk(seen: Measured, build: Build, there: Environment | None) -> Check:
+def _environment_disk(seen: Measured, build: Build) -> Check:
     name, place = "disk for environments", seen.places.get("environments")
-    if there is not None:
-        return Check(name, "skipped", "nothing has to be made")
     if place is None:
         return Check(name, "warning", "it did not answer in time")
     said = f"{bytes_text(place.free_bytes)} free at {place.path}"
@@ -286,10 +286,8 @@ def _models(seen: Measured) -> Check:
     return Check(name, "ok", said)
 
 
-def _index(seen: Measured, there: Environment | None) -> Check:
+def _index(seen: Measured) -> Check:
     name, index = "package index", seen.index
-    if there is not None:
-        return Check(name, "skipped", "nothing has to be installed")
     if index is None:
         return Check(name, "warning", "it did not answer in time", f"None is needed: {WITHOUT_INDEX}.")
     if index.error:
@@ -298,21 +296,18 @@ def _index(seen: Measured, there: Environment | None) -> Check:
     return Check(name, "ok", index.address, took_s=index.took_s)
 
 
-def _speed(seen: Measured, build: Build, there: Environment | None) -> Check:
+def _speed(seen: Measured, build: Build) -> Check:
     rate = seen.index.bytes_per_s if seen.index else None
     if rate is None:
         return Check("bandwidth", "skipped", "nothing could be fetched to measure it")
-    said = f"{bytes_text(round(rate))}/s"
-    if there is None:
-        said += f": about {duration_text(build.need_bytes / rate)} for {bytes_text(build.need_bytes)}"
+    takes = duration_text(build.need_bytes / rate)
+    said = f"{bytes_text(round(rate))}/s: about {takes} for {bytes_text(build.need_bytes)}"
     if rate < SLOW_BYTES_PER_S:
         return Check("bandwidth", "warning", said, "Models come over the same line: choose small ones.")
     return Check("bandwidth", "ok", said)
 
 
-def _hub(seen: Measured, there: Environment | None) -> Check:
-    if there is not None:
-        return Check("model hub", "skipped", "nothing has to be installed")
+def _hub(seen: Measured) -> Check:
     if seen.hub is None:
         return Check("model hub", "warning", "it did not answer in time", "Models can be sent from here.")
     if seen.hub.error:

@@ -14,12 +14,13 @@ from podlab.engines.base import ServerMetrics
 from podlab.errors import EngineNotReady, NotFound, PodlabError
 from podlab.events import Stage, Work
 from podlab.http import Http
-from podlab.lab import attached, pods, states
+from podlab.lab import attached, holders, pods, states
 from podlab.lab.facts import Facts, Piece, Tail
 from podlab.lab.fanout import ask_all
+from podlab.lab.holders import Looks
 from podlab.lab.patience import persistent
 from podlab.lab.workspace import Reached, Workspace
-from podlab.types import ALIVE, Endpoint, EndpointState, LogLines, Pod, PodStatus
+from podlab.types import ALIVE, Endpoint, EndpointState, FreedMemory, LogLines, Pod, PodStatus
 from podlab.units import bytes_text
 
 CLOCK_SLACK_S = 5.0
@@ -61,15 +62,23 @@ def judge(facts: Facts) -> tuple[EndpointState, str | None, str]:
     return states.classify(facts, _diagnose(facts.engine))
 
 
-def listing(workspace: Workspace, asked: Sequence[Pod]) -> tuple[list[Endpoint], list[PodStatus]]:
+def listing(
+    workspace: Workspace, asked: Sequence[Pod], looks: Looks | None = None
+) -> tuple[list[Endpoint], list[PodStatus]]:
     """The endpoints of these pods, all asked at the same time, and how each pod answered.
 
     A pod that does not answer within the deadline contributes what was last seen of it, as unreachable. What several
     pods tell of, because they are one machine, is there once: under the pod in use, else under the first of them.
+    With `looks` the cards of the pods that have any are looked at meanwhile.
     """
 
     def question(pod: Pod) -> list[tuple[str, Endpoint]]:
-        newest = _newest(workspace.side(pod).list())
+        if looks is not None and workspace.store.gpus_of(pod.id):
+            looks.begin(pod)
+        listed = workspace.side(pod).look()
+        if looks is not None and listed.gpus:
+            looks.begin(pod)
+        newest = _newest(listed.facts)
         return [(facts.place, endpoint_of(workspace, pod, facts)) for facts in newest]
 
     answers = ask_all(list(asked), question, deadline_s=workspace.value("deadline_s"))
@@ -119,7 +128,15 @@ def find(workspace: Workspace, name: str | None, on: str | None = None) -> tuple
 
 def stop(workspace: Workspace, name: str, on: str | None = None) -> Work[Endpoint]:
     """End an endpoint and see that none of its processes is left. One that has ended is left as it is."""
+    return (yield from stop_and_look(workspace, name, on))[0]
+
+
+def stop_and_look(
+    workspace: Workspace, name: str, on: str | None = None
+) -> Work[tuple[Endpoint, FreedMemory | None]]:
+    """As `stop`, and where the pod has GPUs, see what came back of the memory that it held there."""
     pod, facts = find(workspace, name, on)
+    held = holders.holding(workspace, pod, facts)
     stopping = persistent(lambda: workspace.side(pod).stop(facts.id))
     while True:
         try:
@@ -132,9 +149,13 @@ def stop(workspace: Workspace, name: str, on: str | None = None) -> Work[Endpoin
     if pod.provider != "local" and facts.port is not None:
         with contextlib.suppress(PodlabError):  # it is stopped all the same; the keeper forgets unused forwards
             workspace.close_forward(pod, facts.port)
+    freed = None
+    if held is not None:
+        yield Stage("memory", f"Looking whether the GPU memory of {facts.name or facts.id} came back")
+        freed = holders.freed(workspace, pod, held)
     endpoint = endpoint_of(workspace, pod, stopped.facts)
     listing(workspace, [pod])
-    return endpoint
+    return endpoint, freed
 
 
 def log(workspace: Workspace, pod: Pod, facts: Facts, *, lines: int | None, since_s: float | None) -> LogLines:

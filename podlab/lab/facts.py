@@ -165,6 +165,14 @@ class Facts:
 
 
 @dataclass(frozen=True)
+class Listed:
+    """What is on a pod. `gpus` counts its NVIDIA GPUs by their device files, so a driver that hangs is not asked."""
+
+    facts: tuple[Facts, ...]
+    gpus: int = 0
+
+
+@dataclass(frozen=True)
 class Started:
     """The answer to `start` and `restart`. `existed`: it was there already, and nothing was started."""
 
@@ -276,7 +284,7 @@ def facts_from(value: object) -> Facts:
         health=_health_from(wire.part("health")) if wire.has("health") else None,
         socket_ours=wire.maybe("socket_ours", wire.flag), socket_owner=wire.text("socket_owner"),
         log_bytes={stream: sizes.whole(stream) for stream in STREAMS[kind] if sizes.has(stream)},
-        lines=wire.texts("lines", count=200),
+        lines=wire.texts("lines", count=1000),
         progress=_progress_from(wire.part("progress")) if wire.has("progress") else None,
         strays=wire.wholes("strays"), orphan=wire.flag("orphan"), damaged=wire.text("damaged"),
         place=wire.text("place"),

@@ -32,9 +32,20 @@ EVERY_S = 1.0
 
 def sample(workspace: Workspace, pod: Pod) -> PodSample:
     """One reading of a pod, now. Raises as its transport does, and SupervisorError or EngineUnavailable."""
-    with _probe(workspace, pod, 0.0) as probe:
+    return _once(workspace, pod)
+
+
+def cards(workspace: Workspace, pod: Pod) -> PodSample:
+    """One reading of a pod's cards without the machine, which is quicker. Raises as `sample` does."""
+    return _once(workspace, pod, cards_only=True)
+
+
+def _once(workspace: Workspace, pod: Pod, *, cards_only: bool = False) -> PodSample:
+    with _probe(workspace, pod, 0.0, cards_only=cards_only) as probe:
         for line in probe:
-            return sample_from(line, pod.name)
+            found = sample_from(line, pod.name)
+            workspace.store.saw_gpus(pod.id, len(found.gpus))
+            return found
     raise probe.broken_off()
 
 
@@ -101,21 +112,24 @@ def has_silent(found: PodSample) -> bool:
     return any(gpu.lost or gpu.error for gpu in found.gpus)
 
 
-def start(side: PodSide, interval_s: float, home: str | None = None) -> Talk:
+def start(side: PodSide, interval_s: float, home: str | None = None, *, cards_only: bool = False) -> Talk:
     """Start a probe; 0 is for one line. `home` is the folder whose disk counts, None the user's home on the pod.
 
     Its input stays open: when this process or the link goes away, the pod sees it end, and so does the probe.
     """
     packed = _pynvml()
-    request = {"v": PROTOCOL, "interval_s": interval_s, "home": home, "pynvml_bytes": len(packed)}
+    request = {
+        "v": PROTOCOL, "interval_s": interval_s, "home": home, "pynvml_bytes": len(packed), "cards_only": cards_only,
+    }  # fmt: skip
     given = json.dumps(request).encode() + b"\n" + packed
     source = program("probe", "machine", "host", "nvml", "nvidia_smi")
     process = begin(side.transport, source, given, side.python, stay_linked=True)
     return Talk(process, side.transport.pod, interval_s + SILENCE_S)
 
 
-def _probe(workspace: Workspace, pod: Pod, interval_s: float) -> Talk:
-    return start(workspace.side(pod), interval_s, str(settings.home()) if pod.provider == "local" else None)
+def _probe(workspace: Workspace, pod: Pod, interval_s: float, *, cards_only: bool = False) -> Talk:
+    home = str(settings.home()) if pod.provider == "local" else None
+    return start(workspace.side(pod), interval_s, home, cards_only=cards_only)
 
 
 @cache

@@ -190,6 +190,21 @@ def rename(old: str, new: str) -> Pod:
     return dataclasses.replace(pod, name=new)
 
 
+def keep_models_path(pod: Pod, path: str) -> Pod:
+    """Remember where a pod keeps its models. Raises BadArgument for this computer, NotFound when the pod went."""
+    if pod is LOCAL:
+        raise BadArgument(
+            "The pod local keeps models in podlab's own folder.", hint="Set PODLAB_HOME to a folder on another disk."
+        )
+
+    def change(document: Any) -> None:
+        _table_of(document, pod)[pod.name]["models_path"] = path
+
+    if pod.models_path != path:
+        settings.update_config(change)
+    return dataclasses.replace(pod, models_path=path)
+
+
 def remove(workspace: Workspace, pod: Pod) -> Work[None]:
     """Forget a pod. What runs on it goes on running there."""
     check_removable(pod)

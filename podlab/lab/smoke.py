@@ -40,7 +40,7 @@ def smoke(workspace: Workspace, name: str | None, *, on: str | None = None) -> W
     checks = []
     try:
         for number, (what, attempt) in enumerate(trial.attempts()):
-            yield Stage("smoke", f"{reached.endpoint.name}: {what}", number, len(trial.attempts()))
+            yield Stage("smoke", f"Trying {reached.endpoint.name}", number, len(trial.attempts()))
             checks.append(_checked(what, attempt))
     finally:
         trial.close()

@@ -33,6 +33,7 @@ from podlab.lab.facts import (
     Facts,
     HealthCheck,
     Kind,
+    Listed,
     LogStream,
     Piece,
     PodFacts,
@@ -137,7 +138,11 @@ class PodSide:
 
     def list(self) -> tuple[Facts, ...]:
         """Every endpoint with facts checked now, orphans included; newest first."""
-        return self._ask_facts("list")
+        return self.look().facts
+
+    def look(self) -> Listed:
+        """As `list`, and how many GPUs the pod seems to have."""
+        return self._ask_listed("list")
 
     def jobs(self) -> tuple[Facts, ...]:
         """Every job with facts checked now; newest first."""
@@ -304,11 +309,14 @@ class PodSide:
         raise talk.broken_off()
 
     def _ask_facts(self, op: str, body: Mapping[str, object] | None = None) -> tuple[Facts, ...]:
+        return self._ask_listed(op, body).facts
+
+    def _ask_listed(self, op: str, body: Mapping[str, object] | None = None) -> Listed:
         found: list[Facts] = []
         with self._talk(op, body) as talk:
             for answer in talk:
                 if "done" in answer:
-                    return tuple(found)
+                    return Listed(tuple(found), Wire(answer, op).maybe("gpus", Wire(answer, op).whole) or 0)
                 found.append(facts_from(answer.get("facts")))
         raise talk.broken_off()
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from podlab.lab.workspace import Workspace
 
 FILES_LIMIT = 5000
+ROOMS = ("machine", "streams", "records", "hashing")
+"""What remote/weights.py stands on, in the order of their needs."""
 T = TypeVar("T", bound=str)
 
 
@@ -208,7 +210,7 @@ def _ask(
     """The answers of the pod's side to one request."""
     side = workspace.side(pod)
     request = {"v": PROTOCOL, "op": op, "home": facts.home, "models": models_folder(pod, facts), **body}
-    source = program("weights", "machine", "streams", "records", "hashing")
+    source = program("weights", *ROOMS)
     process = begin(side.transport, source, json.dumps(request).encode() + b"\n", side.python)
     with Talk(process, side.transport.pod, SILENCE_S) as talk:
         for answer in talk:

@@ -199,8 +199,8 @@ def make_place(path: str) -> Json:
             file.write(b"podlab")
         os.unlink(trial)
     except OSError as error:
-        return {**place_of(path), "error": f"{error.strerror or error}: {error.filename or path}"}
-    return {**place_of(path), "error": ""}
+        return {**place_of(path), "reason": f"{error.strerror or error}: {error.filename or path}"}
+    return {**place_of(path), "reason": ""}
 
 
 # ------------------------------------------------------------------------------------------------ the network
@@ -319,7 +319,7 @@ def plan(request: Json) -> Json:
     return {"commands": Setup(arguments(request["words"])).plan()}
 
 
-OPS = {
+OPS: dict[str, Callable[[Json], Json]] = {
     "look": look, "plan": plan, "place": lambda request: make_place(request["path"]),
     "where": lambda request: place_of(request["path"]),
 }  # fmt: skip

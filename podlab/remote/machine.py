@@ -240,6 +240,12 @@ class Table:
 
 def listeners(port: int) -> set[str] | None:
     """Inodes of the sockets that answer on 127.0.0.1:port, or None where that cannot be known."""
+    # What listens stands first in Linux's table. The rest, which takes long, is read only when the port is not there:
+    # where nothing listens, or where another kernel has another order.
+    return _listeners(port, whole=False) or _listeners(port, whole=True)
+
+
+def _listeners(port: int, whole: bool) -> set[str] | None:
     loopback = f"{int.from_bytes(bytes((127, 0, 0, 1)), sys.byteorder):08X}"
     mapped = "0" * 16 + f"{int.from_bytes(bytes((0, 0, 255, 255)), sys.byteorder):08X}"  # IPv4 in an IPv6 socket
     exact: set[str] = set()
@@ -247,19 +253,38 @@ def listeners(port: int) -> set[str] | None:
     known = False
     for path in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
-            with open(path) as file:
-                rows = [line.split() for line in file.readlines()[1:]]
+            rows = list(listening(path, whole)) if not exact else []
         except OSError:
             continue
         known = True
-        for row in rows:
-            address, _, hex_port = row[1].partition(":")
-            if row[3] == "0A" and int(hex_port, 16) == port:  # 0A: listening
+        for where, inode in rows:
+            address, _, hex_port = where.partition(":")
+            if int(hex_port, 16) == port:
                 if address in (loopback, mapped + loopback):
-                    exact.add(row[9])
+                    exact.add(inode)
                 elif not address.strip("0") or address == mapped + "0" * 8:
-                    wildcard.add(row[9])
+                    wildcard.add(inode)
     return (exact or wildcard) if known else None  # a socket bound to the very address goes before one bound to all
+
+
+def listening(path: str, whole: bool) -> Iterator[tuple[str, str]]:
+    """(hexadecimal address:port, inode) of the rows that listen; not `whole`: until the first that does not.
+
+    Read in small parts: the kernel makes no more of the table than it is asked for.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        pending = b""
+        while part := os.read(descriptor, 65536 if whole else 1024):
+            *rows, pending = (pending + part).split(b"\n")
+            for row in rows:
+                fields = row.decode("ascii", "replace").split()
+                if fields[3] == "0A":
+                    yield fields[1], fields[9]
+                elif fields[3] not in ("st", "03") and not whole:  # the head line; half-open ones, which old kernels mix in
+                    return
+    finally:
+        os.close(descriptor)
 
 
 def sockets_of(pid: int) -> set[str] | None:

@@ -177,8 +177,9 @@ class Monitor:
             if time.monotonic() - self.noted_at >= NOTE_SIZES_S:
                 self.noted_at = time.monotonic()
                 self.note_sizes()
-            for path in paths if cap_bytes else ():
-                shorten(path, cap_bytes)
+            if cap_bytes:
+                for path in paths:
+                    shorten(path, cap_bytes)
         except OSError:
             pass  # a full disk, a folder that was deleted: no reason to leave our child
         grown = max(end - then for end, then in zip(self.ends, before or self.ends))

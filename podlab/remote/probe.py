@@ -2,7 +2,8 @@
 
 Standard library only, Python 3.8 or newer. Sent to the pod's Python on standard input, followed by one line with the
 request, {"v": 1, "interval_s": 1.0, "home": null, "pynvml_bytes": 50000}, and that many bytes of zlib: the text of
-pynvml.py, so nothing has to be installed there. interval_s 0 means one line; another rate is another probe.
+pynvml.py, so nothing has to be installed there. interval_s 0 means one line; another rate is another probe. With "cards_only" the
+line is of the cards alone and comes at once, as no rate of the machine has to be measured for it.
 
 Each line is {"v": 1, "at": ..., "source": ..., "host": {...}, "gpus": [...]}; the names inside are the fields of
 PodSample, HostSample, GpuSample and GpuProcess in podlab/types.py, and what is not known is left out. Where the first
@@ -181,6 +182,7 @@ class Probe:
         self.interval_s = float(request["interval_s"])
         if self.interval_s and not SHORTEST_S <= self.interval_s <= LONGEST_S:
             raise ValueError(f"an interval of {self.interval_s:g} s")
+        self.once_s = 0.0 if request.get("cards_only") else ONCE_S
         self.began = self.moved = time.monotonic()
         self.done = threading.Condition()
         self.host = Reader(Host(os.path.expanduser(str(request.get("home") or "~"))).read, self.done)
@@ -194,7 +196,7 @@ class Probe:
         opening = Reader(self.open, self.done)
         source = self.opened(opening) or NoGpus(f"the driver has not let itself be opened for {FIRST_S:g} s")
         if not self.interval_s:
-            time.sleep(max(0.0, self.began + ONCE_S - time.monotonic()))
+            time.sleep(max(0.0, self.began + self.once_s - time.monotonic()))
             self.emit(self.line(source, ONCE_WAIT_S))
             self.leave(0)
         wait_s = min(SHARE * self.interval_s, LONGEST_WAIT_S)
@@ -243,7 +245,7 @@ class Probe:
 
     def line(self, source: Any, wait_s: float) -> Json:
         """One tick. A home on a file server that hangs holds up the machine's figures, not the cards'."""
-        at, asked = time.time(), self.host.ask()
+        at, asked = time.time(), bool(self.interval_s or self.once_s) and self.host.ask()
         gpus = source.read(wait_s)
         with self.done:
             self.done.wait_for(lambda: not asked or self.host.waiting_s is None, wait_s)

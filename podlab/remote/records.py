@@ -45,6 +45,9 @@ ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}")
 STREAMS = {"endpoint": ("log",), "job": ("stdout", "stderr")}
 RESTART_S = 60.0
 """A stop that is half of a restart counts as a restart under way for so long."""
+TELLING_LINES = 600
+"""Of a log whose end nobody asked for: what tells why may stand far above its last line, as each of a server's
+processes prints a traceback of its own."""
 PROGRESS_FILES = 500
 _this_boot: list[str] = []
 
@@ -216,10 +219,13 @@ def the_folder(home: str, id: object) -> Folder:
 
 
 def base_facts(folder: Folder, table: Table, lines: int) -> Json:
-    """Everything about one endpoint or job but what its port answers."""
+    """Everything about one endpoint or job but what its port answers. `lines` is how much of the log a living one's
+    facts hold; of what ended by itself they hold TELLING_LINES."""
     if folder.damaged:
         return ownerless_facts(folder.id, table, folder)
     run, spec, monitor = folder.run, folder.spec, folder.run["monitor"]
+    if lines and folder.exit is not None and not folder.stop:
+        lines = max(lines, TELLING_LINES)
     boot_changed = not folder.of_this_boot()
     alive = not boot_changed and table.is_same(run.get("pid"), run.get("start"))
     mine = table.of(folder.id, run["pid"] if alive else None)

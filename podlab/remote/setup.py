@@ -22,8 +22,10 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ MARKER = "podlab.json"
 NEED_BYTES = 400 << 20
 STAGES = ("looking for Python", "making the environment", "installing", "checking")
 LOCK = ".lock"
+END_S = 5.0
 INSTALLS = re.compile(r"(?:Downloading|Installing|Prepared|Installed|Collecting) [^(]{1,160}")
 # Run by an environment's own Python: the versions of what is in it, without importing any of it.
 VERSIONS = """
@@ -163,15 +166,29 @@ def fingerprint(path: str) -> list[int]:
     return [now.st_mtime_ns, now.st_size, now.st_ino]
 
 
-def user_of(folder: str) -> str:
-    """A process that runs from a folder, as "name (pid 7)", or ""."""
+def users_of(folder: str) -> dict[int, str]:
+    """The processes that name a folder, or something in it, in their command line."""
     listed = subprocess.run(["ps", "-A", "-o", "pid=,args="], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                             stderr=subprocess.DEVNULL, check=False).stdout.decode("utf-8", "replace")  # fmt: skip
-    for line in listed.splitlines():
-        number, _, command = line.strip().partition(" ")
-        if folder + os.sep in command and number != str(os.getpid()):
-            return f"{os.path.basename(command.split()[0])} (pid {number})"
-    return ""
+    rows = [line.strip().partition(" ") for line in listed.splitlines()]
+    named = re.compile(re.escape(folder) + r"(/|\s|$)")
+    return {int(pid): command for pid, _, command in rows if named.search(command) and int(pid) != os.getpid()}
+
+
+def end_installers(folder: str) -> None:
+    """End what a start that was killed has left at work on an environment. We hold its lock, so it is nobody else's."""
+    installers = re.compile(r"\S+ -m (pip install|venv) |\S*uv (venv|pip install) |" + re.escape(folder) + "/")
+    deadline = time.monotonic() + END_S
+    while True:
+        left = [pid for pid, command in users_of(folder).items() if installers.match(command)]
+        if not left or time.monotonic() > deadline:
+            return
+        for pid in left:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                continue
+        time.sleep(0.05)
 
 
 def find_uv(home: str, wheels: str) -> str:
@@ -369,12 +386,12 @@ class Setup:
     def fresh(self, version: tuple[int, int]) -> str:
         """The environment's folder, emptied of what an interrupted start has left. Raises Failure while it is used."""
         env = os.path.join(self.envs, f"{self.stem}{version[1]}")
+        if os.path.exists(os.path.join(env, MARKER)):
+            for pid, command in users_of(env).items():
+                name = os.path.basename(command.split()[0])
+                raise Failure("no_environment", f"{env} does not work any more, and {name} ({pid}) uses it: end that")
         if os.path.lexists(env):
-            user = user_of(env)
-            if user:
-                raise Failure(
-                    "no_environment", f"{env} does not work any more, and {user} runs from it: stop that first"
-                )
+            end_installers(env)
             shutil.rmtree(env)
         return env
 

@@ -143,7 +143,7 @@ def list_endpoints(request: Json) -> None:
     for mark in sorted(set(table.marks.values()) - known):
         if ID.fullmatch(mark):
             emit(facts=dict(ownerless_facts(mark, table), place=place))
-    emit(done=True)
+    emit(done=True, gpus=nvidia_gpus())
 
 
 def list_jobs(request: Json) -> None:

@@ -270,3 +270,9 @@ def test_a_cell_in_the_terminal() -> None:
 def test_how_a_verb_is_called(words: list[str], magic: bool, expected: str) -> None:
     """Groups without a magic of their own go through %podlab (%config is IPython's)."""
     assert called(find(words)[0], magic=magic) == expected
+
+
+def test_a_percent_sign_in_help_is_printed_as_it_is() -> None:
+    """argparse would fill in what follows it."""
+    verb = Verb("model", "try", "Try.", "x.y", options=(Option("--share", "90% or 0.9", metavar="SHARE"),))
+    assert "90% or 0.9" in parser_of(verb, magic=False).format_help()

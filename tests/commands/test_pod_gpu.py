@@ -17,12 +17,12 @@ def podlab(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_gpu_gave_its_figures(tmp_path: Path) -> None:
-    cards = SimulatedGpus(tmp_path, [Gpu(used_mib=1000), Gpu(name="L4", total_mib=23034)])
+    cards = SimulatedGpus(tmp_path, [Gpu(used_mib=1000), Gpu(name="NVIDIA L4", total_mib=23034)])
     done = podlab("pod", "gpu", "--json", **cards.environment())
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert (document["pod"], document["source"], document["cuda"]) == ("local", "nvml", "12.8")
-    assert [gpu["name"] for gpu in document["gpus"]] == ["H100 80GB HBM3", "L4"]
+    assert [gpu["name"] for gpu in document["gpus"]] == ["NVIDIA H100 80GB HBM3", "NVIDIA L4"]
     shown = podlab("pod", "gpu", "local", **cards.environment())
     assert "L4" in shown.stdout
     assert "█░░░░░░░ 1000 MiB of 79.6 GiB" in shown.stdout

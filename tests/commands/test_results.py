@@ -42,7 +42,18 @@ TRIED = types.Tried("tiny", "llamacpp", "cpu", "works", "lab", 1.5, 300.0, 0.1, 
 JOB = JobRow("j-1", "lab", "running", "ls", 1.0, None)
 SETTING = results.SettingRow("pod", "local", "default", "the pod")
 
+DOWNLOAD = types.DownloadRow("d-1", "lab", "hf:a/b", "done", files=(types.DownloadFile("m", 1, 2),))
+STORED = types.StoredModel("hf:a/b", "lab", "/m", "gguf", "whole", 5, 1.0, files=(types.WeightFile("m", "/m", 5),))
+VERIFIED = types.VerifiedFile("m", "/m", "ok")
+DISK = types.ModelDisk("lab", "/m", 5, 6, 7)
 VALUES: dict[str, Any] = {
+    "HubModelList": results.HubModelList((types.HubModel("a/b", 3),), "lab"),
+    "DownloadDetail": results.DownloadDetail(DOWNLOAD, STORED),
+    "DownloadList": results.DownloadList((DOWNLOAD,), (STATUS,)),
+    "FileList": results.FileList((STORED,), "lab"),
+    "VerifyReport": results.VerifyReport("hf:a/b", "lab", True, (VERIFIED,), 5, 0.1),
+    "DiskUsage": results.DiskUsage(DISK, (STORED,)),
+    "CacheQuota": results.CacheQuota(DISK, ("hf:a/b",)),
     "Done": results.Done("It is done.", {"pod": "lab"}),
     "Plan": results.Plan(("do this",)),
     "PodList": results.PodList((STATUS,)),
@@ -129,6 +140,13 @@ PROMISED = {
     "BenchReport": "endpoint model engine pod input_tokens output_tokens levels ttft_limit_s tpot_limit_s e2e_limit_s",
     "SmokeReport": "endpoint model engine pod ok checks",
     "SecretList": "secrets",
+    "HubModelList": "models pod",
+    "DownloadDetail": "download model",
+    "DownloadList": "downloads pods",
+    "FileList": "models pod one",
+    "VerifyReport": "model pod ok files total_bytes seconds mend",
+    "DiskUsage": "disk models others",
+    "CacheQuota": "disk next",
 }
 """What programs read: a name may be added behind these, none may be taken away or renamed."""
 GPU_KEYS = (
@@ -149,6 +167,17 @@ LEVEL_KEYS = (
     "prompt_tokens output_tokens goodput_per_s ttft tpot itl e2e late_s errors"
 )
 PROMISED_NOUNS = {
+    "HubModel": (types.HubModel("a/b", 3), "id downloads parameters format dtype licence gated fits"),
+    "DownloadRow": (
+        DOWNLOAD,
+        "id pod model state done_bytes total_bytes rate_bytes_per_s left_s detail started_at files",
+    ),
+    "DownloadFile": (DOWNLOAD.files[0], "name done_bytes total_bytes"),
+    "StoredModel": (STORED, "id pod path format state size_bytes last_used used_by commit files"),
+    "WeightFile": (STORED.files[0], "name path size_bytes partial_bytes digest checked"),
+    "VerifiedFile": (VERIFIED, "name path state digest expected"),
+    "ModelDisk": (DISK, "pod path used_bytes free_bytes total_bytes quota_bytes"),
+    "CachedModel": (types.CachedModel("a/b", "lab", "/c", 5, 1.0), "id pod path size_bytes last_used"),
     "PodStatus": (STATUS, STATUS_KEYS),
     "Endpoint": (ENDPOINT, ENDPOINT_KEYS),
     "JobRow": (JOB, "id pod state command started_at status"),

@@ -33,8 +33,8 @@ def test_a_verdict_as_text() -> None:
     said = text(report(8192)).splitlines()
 
     assert said[0] == "llama: fits on 1x RTX 4090"
-    assert re.fullmatch(r"0: RTX 4090  \[#+=+\+*\**\.+\]", next(line for line in said if "[" in line))
-    assert "# weights  = KV cache  + activations  * overhead  . rest" in said
+    assert re.fullmatch(r"0: RTX 4090  \[█+▓+▒*░*·+\]", next(line for line in said if "[" in line))
+    assert "█ weights  ▓ KV cache  ▒ activations  ░ overhead  · rest" in said
 
 
 def test_a_refusal_names_the_ways_out() -> None:

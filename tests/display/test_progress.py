@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from podlab.display.html import stage_html
-from podlab.display.progress import amount_text, stage_text
+from podlab.display.progress import amount_text, stage_lines, stage_text
 from podlab.events import Stage
 
 
@@ -37,3 +37,11 @@ def test_a_bar_has_a_name_and_is_never_alone() -> None:
     assert 'max="7" value="3" aria-label="3 of 7, 42 %">' in shown
     assert "Down&lt;b&gt;: 3 of 7, 42 % (2.0 s)" in shown
     assert "<progress" not in stage_html(Stage("d", "Down", 3), 2)
+
+
+def test_parts_stand_below_in_lines_of_their_own() -> None:
+    stage = Stage("d", "2 files", parts=(Stage("a", "a\nb", 5, 10), Stage("c", "c<d>", 0, None)))
+    assert stage_lines(stage).split("\n") == ["2 files", "  [##########----------] a b: 5 of 10, 50 %",
+                                              "  [--------------------] c<d>: 0"]  # fmt: skip
+    shown = stage_html(stage, 1.0)
+    assert shown.count("<progress") == 1 and "c&lt;d&gt;: 0" in shown

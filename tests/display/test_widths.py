@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from podlab.commands.results import BenchReport, EndpointList, ModelList, ModelRow, PodList
+from podlab.commands.results import BenchReport, EndpointList, ModelList, ModelRow, PodList, SmokeReport
 from podlab.display.html import html
 from podlab.display.text import renderable
 from podlab.loadtest import Level, Spread
-from podlab.types import Endpoint, EndpointState, Pod, PodState, PodStatus, SshAddress
+from podlab.types import Check, Endpoint, EndpointState, Explanation, Pod, PodState, PodStatus, SshAddress
 
 NOW = time.time()
 DETAIL = "ggml_backend_cuda_buffer_type_alloc_buffer: allocating 15317.02 MiB on device 0: cudaMalloc failed"
@@ -107,3 +107,15 @@ def test_latencies_of_a_load_are_short_and_fine() -> None:
     said = shown(BenchReport("tiny", "tiny", "llamacpp", "local", 64, 64, (level,)), 120)
     assert "1.2, 17 ms" in said and "900 ms, 1.2 s" in said and "-, -" in said
     assert "32, 1 failed" in said
+
+
+def test_a_trial_begins_with_its_verdict() -> None:
+    report = SmokeReport(
+        "tiny", "tiny", "llamacpp", "local", False, (Check("health", "failed", "/health answers 500"),)
+    )
+    assert shown(report, 80).startswith("tiny on local (llamacpp) fails\n")
+
+
+def test_a_log_without_a_known_cause_says_what_to_do() -> None:
+    said = shown(Explanation("other", "hello", ("hello",), "", None, False), 80)
+    assert "No rule knows this log." in said and "what others report" not in said

@@ -91,18 +91,20 @@ def detach(workspace: Workspace, args: Namespace) -> Work[Outcome]:
 
 
 def list_endpoints(workspace: Workspace, args: Namespace) -> Work[Outcome]:
-    from podlab.lab import attached, endpoints, pods
+    from podlab.lab import attached, endpoints, holders, pods
 
     if args.files:
         from podlab.commands.handlers.weights import files
 
         return (yield from files(workspace, args))
     asked = [pods.meant(workspace, args.on)] if args.on else pods.all_pods()
-    found, statuses = endpoints.listing(workspace, asked)
+    looks = holders.Looks(workspace)
+    found, statuses = endpoints.listing(workspace, asked, looks)
+    foreign = holders.foreign(looks, {endpoint.pod for endpoint in found if endpoint.state in ALIVE})
     if not args.on:
         found = [*found, *attached.listing(attached.all_attached())]
     shown = found if args.all else [endpoint for endpoint in found if endpoint.state is not EndpointState.STOPPED]
-    return Outcome(EndpointList(tuple(shown), tuple(statuses)))
+    return Outcome(EndpointList(tuple(shown), tuple(statuses), foreign))
 
 
 def show(workspace: Workspace, args: Namespace) -> Work[Outcome]:
@@ -155,9 +157,14 @@ def stop(workspace: Workspace, args: Namespace) -> Work[Outcome]:
         if args.dry_run:
             return Outcome(Plan(tuple(f"stop {e.name or e.id} on {e.pod}" for e in running)))
         failures: list[PodlabError] = []
+        held = False
         for endpoint in running:
             try:
-                yield from endpoints.stop(workspace, endpoint.id, endpoint.pod)
+                _, freed = yield from endpoints.stop_and_look(workspace, endpoint.id, endpoint.pod)
+                if freed is not None:
+                    held = held or bool(freed.left)
+                    said = f"{endpoint.name or endpoint.id} on {endpoint.pod}: {freed.text}."
+                    yield Notice(said, "warning" if freed.left else "info")
             except PodlabError as error:  # the others are stopped all the same
                 yield Notice(f"{endpoint.name or endpoint.id} on {endpoint.pod}: {error.message}", "warning")
                 failures.append(error)
@@ -167,13 +174,15 @@ def stop(workspace: Workspace, args: Namespace) -> Work[Outcome]:
         text = f"Stopped {', '.join(names)}." if names else "Nothing was running."
         if any(status.state is not PodState.REACHABLE for status in statuses):
             yield Notice(text if names else "Nothing was running where that is known.")
+            if unknown := [f"{e.name} on {e.pod}" for e in found if e.state is EndpointState.UNREACHABLE]:
+                yield Notice(f"Seen last, and unknown now: {', '.join(unknown)}.", "warning")
             pods.refuse_silent(statuses)
-        return Outcome(Done(text, {e.id: e.pod for e in running}))
+        return Outcome(Done(text, {e.id: e.pod for e in running}), exit_code=1 if held else 0)
     if args.dry_run:
         pod_of, facts = endpoints.find(workspace, args.name, args.on)
         return Outcome(Plan((f"stop {facts.name} on {pod_of.name}, and see that none of its processes is left",)))
-    endpoint = yield from endpoints.stop(workspace, args.name, args.on)
-    return Outcome(EndpointDetail(endpoint))
+    endpoint, freed = yield from endpoints.stop_and_look(workspace, args.name, args.on)
+    return Outcome(EndpointDetail(endpoint, freed=freed), exit_code=1 if freed and freed.left else 0)
 
 
 def restart(workspace: Workspace, args: Namespace) -> Work[Outcome]:
