@@ -32,6 +32,8 @@ WORDS = (
     "forest", "silver", "market", "winter", "teacher", "ocean", "valley", "station", "copper",
 )  # fmt: skip
 MOST_ERRORS = 5
+MOST_WORDS = 20_000_000
+"""In all prompts of a load together; they are made before the first is sent."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,11 @@ def check(load: Load) -> None:
     ):  # fmt: skip
         if not 1 <= value <= most:
             raise BadArgument(f"{name} is {value}.", hint=f"It has to be from 1 to {most}.")
+    if load.requests * load.input_words > MOST_WORDS:
+        raise BadArgument(
+            f"--requests {load.requests} of --input {load.input_words} are more than {MOST_WORDS} tokens.",
+            hint="Send fewer, or shorter ones.",
+        )
     if load.rate_per_s is not None and not 0 < load.rate_per_s <= 10_000:
         raise BadArgument(f"--rate is {load.rate_per_s:g}.", hint="It is requests a second, more than 0.")
 

@@ -11,6 +11,7 @@ import os
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -125,8 +126,15 @@ def config_path() -> Path:
 
 
 def read_config() -> dict[str, Any]:
-    """config.toml as a table; {} when there is none. Raises BadSettings naming the line that is wrong."""
-    return _parsed(config_path(), tomllib.loads, {})
+    """config.toml as a table, for reading only; {} when there is none. Raises BadSettings naming the line that is
+    wrong."""
+    return _parsed(config_path(), _loads, {})
+
+
+@lru_cache(maxsize=2)
+def _loads(text: str) -> dict[str, Any]:
+    """What TOML says. Asked for many times a command, and parsing takes a millisecond."""
+    return tomllib.loads(text)
 
 
 def update_config(change: Callable[[Any], None]) -> None:

@@ -10,7 +10,7 @@ import contextlib
 import json
 import logging
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
@@ -55,11 +55,17 @@ class Store:
 
     def saw_endpoints(self, pod_id: str, endpoints: list[Endpoint], when: float) -> None:
         """Replace what is remembered of a pod's endpoints by what was just seen."""
-        seen = [(e.id, pod_id, e.name, when, json.dumps(asdict(e))) for e in endpoints]
+        self.saw({pod_id: endpoints}, when, answered=False)
+
+    def saw(self, found: Mapping[str, Sequence[Endpoint]], when: float, *, answered: bool = True) -> None:
+        """The same of several pods at once (pod id -> its endpoints), and that these pods answered."""
+        rows = [(e.id, id, e.name, when, json.dumps(asdict(e))) for id, endpoints in found.items() for e in endpoints]
 
         def write(db: sqlite3.Connection) -> None:
-            db.execute("delete from endpoints where pod_id = ?", (pod_id,))
-            db.executemany("insert or replace into endpoints values (?, ?, ?, ?, ?)", seen)
+            db.executemany("delete from endpoints where pod_id = ?", [(id,) for id in found])
+            db.executemany("insert or replace into endpoints values (?, ?, ?, ?, ?)", rows)
+            if answered:
+                db.executemany("insert or replace into pods values (?, ?)", [(id, when) for id in found])
 
         self._do(write, None)
 
@@ -107,7 +113,7 @@ class Store:
     def _once(self, work: Callable[[sqlite3.Connection], T]) -> T:
         self._path.touch(mode=0o600)
         with contextlib.closing(sqlite3.connect(self._path, timeout=BUSY_S)) as db, db:
-            db.execute("pragma synchronous = off")  # what a power cut damages is begun anew; a sync takes 20 ms
+            db.execute("pragma synchronous = off")  # what a power cut damages is begun anew, and syncing takes long
             if _version(db) != SCHEMA:
                 db.execute("begin immediate")
                 if _version(db) != SCHEMA:  # two kernels may find an empty file at the same time

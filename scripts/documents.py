@@ -58,6 +58,7 @@ RETURNS: dict[str, str] = {
     "model fit": "FitReport",
     "model start": "EndpointDetail",
     "model attach": "EndpointDetail",
+    "model adopt": "EndpointDetail",
     "model detach": "Done",
     "model list": "EndpointList",
     "model show": "EndpointDetail",

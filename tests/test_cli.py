@@ -149,7 +149,9 @@ def test_starting_twice_starts_one(tiny: str) -> None:
 
 def test_dry_run_changes_nothing() -> None:
     """--dry-run says what would be done, and does none of it."""
-    assert "start tiny" in podlab("model", "start", "tiny", "--dry-run").stdout
+    said = podlab("model", "start", "tiny", "--dry-run").stdout
+    assert "serve: " in said
+    assert "have tiny on local" in said
     assert json.loads(podlab("model", "list", "--json").stdout)["endpoints"] == []
     podlab("config", "set", "chat.max_tokens", "9", "--dry-run")
     (row,) = json.loads(podlab("config", "show", "chat.max_tokens", "--json").stdout)["settings"]

@@ -173,7 +173,16 @@ def test_limits_are_durations() -> None:
 
 
 @pytest.mark.parametrize(
-    "load", [Load(requests=0), Load(concurrency=5000), Load(concurrency=0), Load(rate_per_s=0), Load(output_tokens=0), Load(input_words=-1)]
+    "load",
+    [
+        Load(requests=0),
+        Load(concurrency=5000),
+        Load(concurrency=0),
+        Load(rate_per_s=0),
+        Load(output_tokens=0),
+        Load(input_words=-1),
+        Load(requests=100_000, input_words=1_000),
+    ],
 )
 def test_a_load_that_is_none_is_refused(load: Load) -> None:
     with pytest.raises(BadArgument):

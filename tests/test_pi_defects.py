@@ -1,9 +1,15 @@
 """One regression test per row of the defects found in pi pods; the number in a test's name is its row.
 
-Rows 1 to 5, 10 and 18 are about planning. The others stand beside what they are about, under the same numbers.
+Rows 1 to 5, 10 and 18 are about planning, 3, 15 and 18 about setting up. The others stand beside what they are about,
+under the same numbers.
 """
 
 from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import resources
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +18,8 @@ from podlab.catalog.catalog import find, recipes_of
 from podlab.catalog.gpus import gpu_types, parse_gpus, type_of
 from podlab.catalog.planner import ServePlan, plan
 from podlab.catalog.wishes import ServeWish
+from podlab.engines.builds import build_named
+from podlab.quoting import shell_line
 
 
 def planned(model: str, gpus: str, wish: ServeWish | None = None) -> ServePlan:
@@ -72,3 +80,47 @@ def test_row_18_no_recipe_sets_what_is_no_longer_read() -> None:
     gone = {"HF_HUB_ENABLE_HF_TRANSFER", "VLLM_ATTENTION_BACKEND", "VLLM_USE_TRTLLM_ATTENTION"}
     for recipe in recipes.packaged():
         assert not gone & dict(recipe.env).keys(), recipe.title
+
+
+def test_row_3_a_version_reaches_pip_as_one_word(tmp_path: Path) -> None:
+    """Unquoted, `vllm>=0.10.0` is a redirection in a shell: no floor, and a file called `=0.10.0`."""
+    words = build_named("vllm==0.25.1+cu129").setup_words(home="/h", folder="/d")
+    assert words[words.index("--package") + 1] == "vllm==0.25.1+cu129"
+    argv = ("pip", "install", "vllm>=0.10.0", "a b", "$(touch x)")
+    said = subprocess.run(
+        ["sh", "-c", f"printf '%s\\n' {shell_line(argv)}"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert said.stdout.splitlines() == list(argv), "what a dry run shows can be pasted"
+    assert list(tmp_path.glob("*0.10*")) == list(tmp_path.glob("x")) == []
+
+
+def test_row_15_an_environment_in_use_is_not_removed(tmp_path: Path) -> None:
+    """Not even one that does not work any more. tests/lab/test_setup.py has the server that lives through a setup."""
+    home = tmp_path / "pod"
+    home.mkdir()
+    program = str(resources.files("podlab.remote") / "setup.py")
+    argv = [sys.executable, program, "--home", str(home), "--dir", str(home), "--engine", "demo", "--package",
+            "iniconfig==2.1.0", "--min-python", "3.10", "--probe", "import iniconfig"]  # fmt: skip
+    assert subprocess.run(argv, capture_output=True).returncode == 0
+    env = (home / "env").resolve()
+    python = str(env / "bin" / "python")
+    server = subprocess.Popen([python, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        (module,) = env.glob("lib/python3*/site-packages/iniconfig/__init__.py")
+        module.write_text("raise SystemExit(3)")
+        again = subprocess.run(argv, capture_output=True, text=True)
+        assert again.returncode == 1
+        assert f"python ({server.pid}) uses it" in again.stderr
+        assert server.poll() is None and (env / "podlab.json").exists()
+    finally:
+        server.communicate(b"\n")
+    assert subprocess.run(argv, capture_output=True).returncode == 0, "nobody uses it now"
+    assert module.read_text() != "raise SystemExit(3)"
+
+
+def test_row_18_setup_installs_and_sets_nothing_that_is_no_longer_read() -> None:
+    for text in ("vllm", "nightly", "sglang", "llamacpp"):
+        words = build_named(text).setup_words(home="/h", folder="/d")
+        assert not any("transfer" in word.lower() for word in words)
+    sources = (Path(__file__).parents[1] / "podlab").rglob("*.py")
+    assert not [path for path in sources if "HF_TRANSFER" in path.read_text().upper()]

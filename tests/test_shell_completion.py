@@ -53,6 +53,21 @@ def test_files_come_quoted_as_the_shell_would(tmp_path: Path) -> None:
     assert bash("pod", "push", "my", cwd=tmp_path) == ["my\\ data/"]
 
 
+HOSTILE = ["x$(touch${IFS}pwned).log", "x`touch pwned`", "x;touch pwned", "x'y", 'x"y', "x(y)", "x*", "x!y", "x&y|z"]
+
+
+def test_a_file_s_name_is_never_carried_out(tmp_path: Path) -> None:
+    """What is offered, put on a command line and carried out by the shell, is the file's name again."""
+    for name in HOSTILE:
+        (tmp_path / name).touch()
+    offered = bash("pod", "push", "x", cwd=tmp_path)
+    assert len(offered) == len(HOSTILE)
+    echoed = _shell(["bash", "--norc", "-c", f"printf '%s\\n' {' '.join(offered)}"], tmp_path)
+    assert sorted(echoed) == sorted(HOSTILE)
+    assert not (tmp_path / "pwned").exists()
+    assert bash("pod", "push", "x\\;to", cwd=tmp_path) == ["x\\;touch\\ pwned"]
+
+
 def test_nothing_is_offered_where_nothing_fits_and_nothing_breaks(tmp_path: Path) -> None:
     assert bash("pod", "run", "ls", "", cwd=tmp_path) == [""]
     (settings.config_path()).write_text("[pods\n")

@@ -1,7 +1,7 @@
 """The hub's own search of models, read into what decides between them.
 
-Fields: https://huggingface.co/docs/hub/api, GET /api/models with `expand`. A model's tags say its licence and mostly how
-it is quantised; the headers of its weights, which the hub has read, what its weights are kept in.
+Fields: https://huggingface.co/docs/hub/api, GET /api/models with `expand`. A model's tags say its licence and mostly
+how it is quantised; the headers of its weights, which the hub has read, what its weights are kept in.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ keystroke: nothing here may ask a pod, open a connection, or raise.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,9 @@ _KINDS = {
     "secrets": "secret", "files": "path", "engines": "engine",
 }  # fmt: skip
 _MOST_FILES = 200
+_UNSAFE = re.compile(r"[^\w@%+=:,./~-]|(?<!^)~")
+"""What a shell could take for something else than itself; a ~ at the beginning is a person's own home."""
+_UNESCAPED = re.compile(r"\\(.)")
 
 
 @dataclass(frozen=True)
@@ -127,14 +131,15 @@ def _values(workspace: Workspace, values: Any, typed: str) -> Iterator[Candidate
 
 
 def _files(typed: str) -> Iterator[Candidate]:
-    """Files and folders of this computer that continue what is typed; a space in a name is written as a shell does."""
-    folder, _, start = typed.replace("\\ ", " ").rpartition("/")
+    """Files and folders of this computer that continue what is typed, escaped as a shell needs it."""
+    folder, _, start = _UNESCAPED.sub(r"\1", typed).rpartition("/")
     shown = f"{folder}/" if folder or typed.startswith("/") else ""
     try:
         with os.scandir(os.path.expanduser(shown) or ".") as entries:
             found = sorted((entry.name, entry.is_dir()) for entry in entries)
-    except OSError:
+    except (OSError, ValueError):
         return
     visible = [(name, is_dir) for name, is_dir in found if start.startswith(".") or not name.startswith(".")]
     for name, is_dir in [entry for entry in visible if entry[0].startswith(start)][:_MOST_FILES]:
-        yield Candidate((shown + name + ("/" if is_dir else "")).replace(" ", "\\ "), "folder" if is_dir else "path")
+        whole = _UNSAFE.sub(r"\\\g<0>", shown + name)
+        yield Candidate(whole + ("/" if is_dir else ""), "folder" if is_dir else "path")

@@ -104,6 +104,18 @@ VERBS = (
         example="%model attach http://127.0.0.1:8000/v1 --name theirs", changes=True,
     ),
     Verb(
+        "model", "adopt", "Put a model server that runs on a pod without a record on record.", "model.adopt",
+        detail="Either an orphan of podlab's, by the name or id that `model list` shows, or with --pid a server that "
+        "somebody else started there. It is then shown, reached and stopped like any other, and cannot be restarted.",
+        operands=(Operand("orphan", "the orphan's name or id", "?", values="endpoints"),),
+        options=(
+            Option("--pid", "the process of a server that is not podlab's, on the pod", kind=int, metavar="PID"),
+            Option("--name", "what to call it (default: its model's name)", metavar="NAME"),
+            Option("--key-env", "the secret or environment variable that is its key", metavar="NAME", values="secrets"),
+        ),
+        example="%model adopt --pid 4711 --on box --name theirs", on_pod=True, changes=True,
+    ),
+    Verb(
         "model", "detach", "Forget a server that was attached; it goes on.", "model.detach",
         operands=(NAME,), example="%model detach theirs", changes=True,
     ),

@@ -66,7 +66,7 @@ VERBS = (
         detail="A download that would exceed it deletes, once you agree, what was not used for longest: never a "
         "model in use. The quota is kept on the pod and holds for everybody's downloads; `model start` does not ask.",
         options=(Option("--quota", "such as 200GB; none for as much as there is room", metavar="SIZE"),),
-        example="%model cache --quota 200GB", on_pod=True,
+        example="%model cache --quota 200GB", on_pod=True, changes=True,
     ),
     Verb(
         "model", "convert", "Make a GGUF file of a model in safetensors, on its pod.", "weights.convert",

@@ -181,7 +181,7 @@ COLUMNS: dict[type, tuple[Column, ...]] = {
         Column("detail", lambda row, now: Cell(row.detail), note=True),
     ),
     Endpoint: (
-        Column("endpoint", _attribute("name")),
+        Column("endpoint", lambda row, now: Cell(row.name or row.id)),
         Column("state", lambda row, now: endpoint_state_cell(row)),
         Column("detail", lambda row, now: Cell(row.detail), note=True),
         Column("pod", _attribute("pod")),

@@ -82,7 +82,8 @@ def listing(
         return [(facts.place, endpoint_of(workspace, pod, facts)) for facts in newest]
 
     answers = ask_all(list(asked), question, deadline_s=workspace.value("deadline_s"))
-    statuses = [pods.status_of(workspace, pod, answer) for pod, answer in zip(asked, answers, strict=True)]
+    statuses = [pods.status_of(workspace, pod, answer, noted=True) for pod, answer in zip(asked, answers, strict=True)]
+    seen_now: dict[str, list[Endpoint]] = {}
     told: list[tuple[str, Endpoint]] = []
     remembered: list[Endpoint] = []
     for pod, answer in zip(asked, answers, strict=True):
@@ -90,8 +91,9 @@ def listing(
             seen = workspace.store.endpoints_of(pod.id)
             remembered += [_unreachable(endpoint, pod, answer) for endpoint in seen if endpoint.state in ALIVE]
         else:
-            workspace.store.saw_endpoints(pod.id, [endpoint for _, endpoint in answer], time.time())
+            seen_now[pod.id] = [endpoint for _, endpoint in answer]
             told += answer
+    workspace.store.saw(seen_now, time.time())
     in_use = workspace.value("pod")
     found = _once(told, lambda each: (each[0], each[1].id), lambda each: each[1].pod == in_use)
     known = {endpoint.id for _, endpoint in found}

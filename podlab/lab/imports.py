@@ -78,7 +78,7 @@ def read(tool: Tool, path: Path | None = None) -> Findings:
     text = _text(path, tool)
     try:
         return _READERS[tool](text, path)
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         raise BadArgument(
             f"{path} is not a file of {tool}: {error}.", hint="Name the right one with --file, or add pods by hand."
         ) from error
@@ -136,8 +136,14 @@ def _pi(text: str, path: Path) -> Findings:
             f"Stop it with pi, then: podlab model start {run.get('model')} --name {label} --on {name}"
             for label, run in (fields.get("models") or {}).items()
         ]
-        machines.append(Machine(name, fields["ssh"], fields.get("modelsPath"), tuple(served)))
+        machines.append(Machine(name, _a_text(fields["ssh"]), fields.get("modelsPath"), tuple(served)))
     return Findings("pi", path, tuple(machines), document.get("active"))
+
+
+def _a_text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r:.40} is no address")
+    return value
 
 
 def _autopod(text: str, path: Path) -> Findings:
@@ -157,7 +163,10 @@ def _llorch(text: str, path: Path) -> Findings:
     machines = []
     for name, fields in remote.get("hosts", {}).items():
         user, identity = fields.get("user"), fields.get("identity_file")
-        words = [f"{user}@{fields['host']}" if user else fields["host"], *(("-i", identity) if identity else ())]
+        words = [
+            f"{user}@{fields['host']}" if user else _a_text(fields["host"]),
+            *(("-i", identity) if identity else ()),
+        ]
         port = fields.get("port")
         words += ["-p", str(port)] if port else []
         notes = (f"its repository is {fields['repo_path']}",) if fields.get("repo_path") else ()

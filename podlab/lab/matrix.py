@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from podlab.errors import EngineCrashed, PodlabError
+from podlab.errors import EngineCrashed, NotFound, PodlabError
 from podlab.events import Notice, Stage, Work
 from podlab.lab import bench, endpoints, launch, smoke
 from podlab.lab.wish import Wish
@@ -28,41 +29,41 @@ def run(workspace: Workspace, pod: Pod, wishes: Sequence[Wish]) -> Work[tuple[Tr
     An interrupt stops what was started last and ends the whole.
     """
     found = []
-    for number, wish in enumerate(wishes):
-        yield Stage("matrix", f"{wish.model} with {wish.engine}", number, len(wishes))
-        found.append((yield from _tried(workspace, pod, replace(wish, name=f"matrix-{number + 1}"))))
+    name = f"matrix-{uuid.uuid4().hex[:6]}"  # of this run alone: what somebody else runs is neither tried nor stopped
+    for number, wish in enumerate(wishes, 1):
+        yield Stage("matrix", f"{wish.model} with {wish.engine}", number - 1, len(wishes))
+        found.append((yield from _tried(workspace, pod, replace(wish, name=f"{name}-{number}"))))
     return tuple(found)
 
 
 def _tried(workspace: Workspace, pod: Pod, wish: Wish) -> Work[Tried]:
-    engine = wish.engine or ""
+    """Start, try and measure one; whatever comes of it, it is stopped."""
+    row = Tried(wish.model, wish.engine or "", wish.backend, "fails", pod.name)
     began = time.monotonic()
     try:
         endpoint = yield from launch.start(workspace, pod, wish)
-    except PodlabError as error:
-        cause = error.cause if isinstance(error, EngineCrashed) else None
-        return Tried(wish.model, engine, wish.backend, "fails", pod.name, cause=cause, detail=error.message)
-    ready_s = time.monotonic() - began
-    assert wish.name is not None
-    try:
+        row = replace(row, engine=endpoint.engine, state="partly", ready_s=time.monotonic() - began)
         _, checks = yield from smoke.smoke(workspace, wish.name, on=pod.name)
-        measured = yield from bench.measure(workspace, wish.name, [LOAD], {}, on=pod.name)
-        (level,) = measured.levels
         failed = [check.name for check in checks if check.state == "failed"]
-        return Tried(
-            wish.model, endpoint.engine, wish.backend, "partly" if failed else "works", pod.name, ready_s,
-            level.output_tokens_per_s, level.ttft.p50_s, checks, None,
-            f"fails: {', '.join(failed)}" if failed else "",
+        row = replace(row, checks=checks, detail=f"fails: {', '.join(failed)}" if failed else "")
+        (level,) = (yield from bench.measure(workspace, wish.name, [LOAD], {}, on=pod.name)).levels
+        return replace(
+            row, state="partly" if failed else "works", tokens_per_s=level.output_tokens_per_s,
+            first_token_s=level.ttft.p50_s,
         )  # fmt: skip
+    except EngineCrashed as error:
+        return replace(row, cause=error.cause, detail=error.message)
     except PodlabError as error:
-        return Tried(wish.model, engine, wish.backend, "partly", pod.name, ready_s, detail=error.message)
+        return replace(row, detail=error.message)
     finally:
-        yield from _stopped(workspace, wish.name, pod)
+        yield from _stopped(workspace, wish.name or "", pod)
 
 
 def _stopped(workspace: Workspace, name: str, pod: Pod) -> Work[None]:
     try:
         yield from endpoints.stop(workspace, name, pod.name)
+    except NotFound:  # it was refused before anything was started
+        pass
     except PodlabError as error:
         yield Notice(f"{name} on {pod.name} may still run: {error.message}", "warning")
 

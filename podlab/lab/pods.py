@@ -235,14 +235,16 @@ def check(workspace: Workspace, pods: list[Pod]) -> list[PodStatus]:
     return [status_of(workspace, pod, answer) for pod, answer in zip(pods, answers, strict=True)]
 
 
-def status_of(workspace: Workspace, pod: Pod, answer: object) -> PodStatus:
-    """A pod's status from what asking it gave: anything but an error means that it answered."""
+def status_of(workspace: Workspace, pod: Pod, answer: object, *, noted: bool = False) -> PodStatus:
+    """A pod's status from what asking it gave: anything but an error means that it answered, which is noted unless
+    the caller has."""
     in_use = pod.name == workspace.value("pod")
     if isinstance(answer, PodlabError):
         seen = workspace.store.pod_seen(pod.id)
         return PodStatus(pod, PodState.UNREACHABLE, seen, reason(pod, answer), in_use)
     now = time.time()
-    workspace.store.saw_pod(pod.id, now)
+    if not noted:
+        workspace.store.saw_pod(pod.id, now)
     return PodStatus(pod, PodState.REACHABLE, now, "", in_use)
 
 

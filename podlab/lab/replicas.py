@@ -34,6 +34,11 @@ def start(
             begun.append((pod, (yield from launch.start(workspace, pod, own, host_key=host_key, detach=True))))
         except PodlabError as error:
             yield _told(own, pod, error, failures)
+        except KeyboardInterrupt:
+            for other, endpoint in begun:
+                left = f"{endpoint.name} goes on loading on {other.name}; end it: podlab model stop {endpoint.name}"
+                yield Notice(left)
+            raise
     ready = []
     for pod, endpoint in begun:
         try:

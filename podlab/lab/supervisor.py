@@ -54,7 +54,7 @@ SILENCE_S = 15.0
 """The pod's side says something at least every 3 s; after this long without a word the link counts as lost."""
 T = TypeVar("T")
 
-CHANGING = frozenset({"start", "stop", "restart", "remove"})
+CHANGING = frozenset({"start", "stop", "restart", "remove", "adopt"})
 
 
 def result_of(work: Generator[object, None, T]) -> T:
@@ -71,12 +71,12 @@ class PodSide:
 
     `home` is its folder on the pod; None means $PODLAB_POD_HOME there, else ~/.podlab/pod/<machine id>. `python` is
     the interpreter to use; None means the first fitting one on the pod's PATH. What is started keeps about
-    `log_cap_bytes` of each of its streams at most, the newest; None keeps all.
+    `log_cap_bytes()` of each of its streams at most, the newest; None keeps all.
     """
 
     def __init__(
         self, transport: Transport, home: str | None = None, python: str | None = None, *,
-        silence_s: float = SILENCE_S, log_cap_bytes: int | None = None,
+        silence_s: float = SILENCE_S, log_cap_bytes: Callable[[], int | None] = lambda: None,
     ) -> None:  # fmt: skip
         self.transport = transport
         self._log_cap_bytes = log_cap_bytes
@@ -85,7 +85,9 @@ class PodSide:
         self._silence_s = silence_s
 
     @classmethod
-    def local(cls, transport: Transport, home: str, *, log_cap_bytes: int | None = None) -> PodSide:
+    def local(
+        cls, transport: Transport, home: str, *, log_cap_bytes: Callable[[], int | None] = lambda: None
+    ) -> PodSide:
         """For this computer: the interpreter we run on."""
         return cls(transport, home, sys.executable, log_cap_bytes=log_cap_bytes)
 
@@ -132,7 +134,7 @@ class PodSide:
             "secrets": {step: dict(values) for step, values in (secrets or {}).items()},
             "health": health and {"path": health.path, "models_path": health.models_path,
                                   "served_name": health.served_name, "probe": health.probe},
-            "monitor": program("monitor", "machine", "streams"), "log_cap_bytes": self._log_cap_bytes,
+            "monitor": program("monitor", "machine", "streams"), "log_cap_bytes": self._log_cap_bytes(),
         }  # fmt: skip
         return _started_from(self._ask("start", body))
 
@@ -291,6 +293,17 @@ class PodSide:
                 return _started_from(answer)
         raise talk.broken_off()
 
+    def adopt(
+        self, *, id: str | None = None, pid: int | None = None, name: str | None = None, key: str | None = None
+    ) -> Facts:
+        """Put a server on record that has none: an orphan by its `id`, or a process that somebody else started.
+
+        It has to answer as a model server, with `key` if it asks for one; `name` is its model's unless one is given.
+        Raises AlreadyExists when it is on record or the name in use, NotFound, and BadArgument saying why not.
+        """
+        answer = self._ask("adopt", {"id": id, "pid": pid, "name": name, "key": key})
+        return facts_from(answer.get("facts"))
+
     def remove(self, id: str) -> None:
         """Delete the folder of an ended endpoint or job, logs included. Raises SupervisorError while it runs."""
         self._ask("remove", {"id": id})
@@ -298,6 +311,7 @@ class PodSide:
     def _talk(self, op: str, body: Mapping[str, object] | None = None) -> Talk:
         request = {"v": PROTOCOL, "op": op, "home": self._home, **(body or {})}
         rooms = ("machine", "streams", "records", *(("changes",) if op in CHANGING else ()))
+        rooms = (*rooms, "adoption") if op == "adopt" else rooms
         given = json.dumps(request).encode() + b"\n"
         process = begin(self.transport, program("supervisor", *rooms), given, self.python)
         return Talk(process, self.transport.pod, self._silence_s)

@@ -97,10 +97,9 @@ class Workspace:
         """The pod's own side of podlab."""
         from podlab.lab.supervisor import PodSide
 
-        cap_bytes = self.value("log_cap_bytes")
         if pod.provider == "local":
-            return PodSide.local(self.transport(pod), str(settings.home() / "pod"), log_cap_bytes=cap_bytes)
-        return PodSide(self.transport(pod), log_cap_bytes=cap_bytes)
+            return PodSide.local(self.transport(pod), str(settings.home() / "pod"), log_cap_bytes=self._log_cap)
+        return PodSide(self.transport(pod), log_cap_bytes=self._log_cap)
 
     def reached(self, name: str) -> Reached | None:
         """The way to an endpoint as it was last found here, or None."""
@@ -188,6 +187,9 @@ class Workspace:
             forward.close()
         for transport in transports:
             transport.close()
+
+    def _log_cap(self) -> int:
+        return int(self.value("log_cap_bytes"))
 
     def _forward(self, pod: Pod, remote_port: int, wished: int) -> Forward:
         transport = self.transport(pod)

@@ -459,6 +459,7 @@ def restart_once(home: str, request: Json, emit: Callable[..., None], beat: Call
     folder = the_folder(home, request["id"])
     if folder.generation > replaced:
         return True
+    need(not folder.spec.get("adopted"), "it was adopted, and how it was started is not known: start it anew")
     secrets = request.get("secrets") or {}
     for step in folder.spec["steps"]:  # before anything is stopped
         missing = set(step["secrets"]) - set(secrets.get(step["name"], ()))

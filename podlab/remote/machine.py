@@ -225,7 +225,7 @@ class Table:
         known to be its own still; and their descendants, unless those carry another mark."""
         found = {pid for pid, mark in self.marks.items() if mark == id}
         if root is not None:
-            found |= {pid for pid, row in self.rows.items() if root in (row.sid, row.pgid)}
+            found |= {pid for pid, row in self.rows.items() if root in (pid, row.sid, row.pgid)}
         queue = list(found)
         while queue:
             for child in self._children.get(queue.pop(), ()):

@@ -168,11 +168,25 @@ def fingerprint(path: str) -> list[int]:
 
 def users_of(folder: str) -> dict[int, str]:
     """The processes that name a folder, or something in it, in their command line."""
-    listed = subprocess.run(["ps", "-A", "-o", "pid=,args="], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+    named = re.compile(re.escape(folder) + r"(/|\s|$)")
+    return {pid: command for pid, command in commands() if named.search(command) and pid != os.getpid()}
+
+
+def commands() -> list[tuple[int, str]]:
+    """Every process with its command line, words apart by spaces; from ps where there is no /proc."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc") if os.path.isdir("/proc/self") else ()):
+        try:
+            with open(f"/proc/{name}/cmdline", "rb") as file:
+                found.append((int(name), file.read().replace(b"\0", b" ").decode("utf-8", "replace")))
+        except OSError:
+            continue  # it has just ended
+    if found:
+        return found
+    listed = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,args="], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                             stderr=subprocess.DEVNULL, check=False).stdout.decode("utf-8", "replace")  # fmt: skip
     rows = [line.strip().partition(" ") for line in listed.splitlines()]
-    named = re.compile(re.escape(folder) + r"(/|\s|$)")
-    return {int(pid): command for pid, _, command in rows if named.search(command) and int(pid) != os.getpid()}
+    return [(int(pid), command) for pid, _, command in rows]
 
 
 def end_installers(folder: str) -> None:

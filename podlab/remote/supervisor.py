@@ -349,6 +349,15 @@ def restart(request: Json) -> None:
     emit(facts=facts_now(home, request["id"]), existed=existed)
 
 
+def adopt(request: Json) -> None:
+    """Put a server on record that runs without one."""
+    from podlab.remote.adoption import adopt as put_on_record
+
+    finish_without_listener()
+    home = writable_home(request)
+    emit(facts=facts_now(home, put_on_record(home, request, beat)))
+
+
 def remove(request: Json) -> None:
     """Delete the folder of what has ended."""
     from podlab.remote.changes import remove_ended
@@ -361,6 +370,7 @@ def remove(request: Json) -> None:
 OPS: dict[str, Callable[[Json], None]] = {
     "hello": hello, "list": list_endpoints, "jobs": list_jobs, "status": status, "watch": watch, "follow": follow,
     "tail": tail, "start": start, "stop": stop, "restart": restart, "remove": remove,
+    "adopt": adopt,
 }  # fmt: skip
 
 

@@ -57,7 +57,7 @@ def test_work_that_says_nothing() -> None:
     assert drive(work(), Silent()) == "done"
 
 
-@pytest.mark.parametrize("kind", ["host_key", "delete", "price"])
+@pytest.mark.parametrize("kind", ["host_key", "delete", "price", "command"])
 @pytest.mark.parametrize("answer", [True, False, None])
 def test_the_audience_answers(kind: str, answer: Answer) -> None:
     """Without yes every question goes to the audience, and its answer, None included, to the work."""
@@ -66,9 +66,11 @@ def test_the_audience_answers(kind: str, answer: Answer) -> None:
     assert [ask.kind for ask in audience.asked] == [kind]
 
 
-@pytest.mark.parametrize(("kind", "expected"), [("delete", True), ("price", True), ("host_key", None)])
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("delete", True), ("price", True), ("command", True), ("host_key", None)]
+)
 def test_yes_never_answers_a_host_key(kind: str, expected: Answer) -> None:
-    """yes answers a deletion and a price without asking; a host key still goes to the audience."""
+    """yes answers a deletion, a price and a command without asking; a host key still goes to the audience."""
     audience = Silent(None)
     assert drive(asking(kind), audience, yes=True) is expected
     assert len(audience.asked) == (kind == "host_key")

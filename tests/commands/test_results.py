@@ -187,6 +187,11 @@ PROMISED_NOUNS = {
     "LogLines": (types.LogLines(("a",)), "lines generation offset dropped_bytes"),
     "Interactive": (types.Interactive(("ssh",), "run it"), "argv how"),
     "PodSample": (SAMPLE, "pod at source gpus host driver cuda detail"),
+    "EngineVersions": (types.EngineVersions("0.32.0", "2.13.0", "13.0", "3.12.3"), "engine torch cuda python"),
+    "SetupReport": (
+        types.SetupReport("lab", "vllm", "0.32.0", True, True, "/h/envs/v", "/m", (types.Check("GPUs", "ok"),), ()),
+        "pod engine version ready installed environment models_path checks stages versions verified",
+    ),
     "GpuSample": (GPU, GPU_KEYS),
     "GpuProcess": (types.GpuProcess(7), "pid memory_bytes name owner"),
     "HostSample": (SAMPLE.host, HOST_KEYS),

@@ -54,6 +54,8 @@ def test_from_a_search_to_a_deletion(hub: StandIn) -> None:
     assert document("model", "verify", "org/tiny")["ok"] is True
     usage = document("model", "usage")
     assert usage["disk"]["used_bytes"] == usage["models"][0]["size_bytes"]
+    document("model", "cache", "--quota", "5GB", "--dry-run")
+    assert document("model", "cache")["disk"]["quota_bytes"] is None
     quota = document("model", "cache", "--quota", "5GB")
     assert quota["disk"]["quota_bytes"] == 5_000_000_000 and quota["next"] == ["hf:org/tiny"]
     assert document("model", "cache", "--quota", "none")["disk"]["quota_bytes"] is None

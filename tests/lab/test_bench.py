@@ -14,6 +14,8 @@ from podlab.commands.table import find
 from podlab.display.plots import figure
 from podlab.display.text import text
 from podlab.errors import BadArgument, NotFound
+from podlab.lab import matrix, pods
+from podlab.lab.wish import Wish
 from podlab.lab.workspace import Workspace
 from tests.audiences import Silent
 
@@ -93,3 +95,23 @@ def test_what_no_engine_could_serve_is_not_tried(workspace: Workspace) -> None:
         carry_out(workspace, "model", "matrix", "tiny", "--engines", "vllm")
     plan, _ = carry_out(workspace, "model", "matrix", "tiny", "--engines", "llamacpp,vllm", "--dry-run")
     assert [line.split(" on ")[0] for line in plan.value.would] == ["start tiny with llamacpp"]
+
+
+def test_a_matrix_that_is_interrupted_or_times_out_leaves_nothing_running(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("xllamacpp")
+    carry_out(workspace, "model", "start", "tiny", "--name", "matrix-1")
+    work = matrix.run(workspace, pods.find("local"), [Wish("tiny", engine="llamacpp")])
+    while "Loading" not in getattr(next(work), "text", ""):
+        pass
+    with pytest.raises(KeyboardInterrupt):
+        work.throw(KeyboardInterrupt)
+        while True:
+            next(work)
+    monkeypatch.setenv("PODLAB_START_DEADLINE_S", "0.001")
+    outcome, _ = carry_out(workspace, "model", "matrix", "tiny")
+    assert [row.state for row in outcome.value.rows] in (["fails"], ["works"])
+    listed, _ = carry_out(workspace, "model", "list")
+    assert [each.name for each in listed.value.endpoints if each.pid] == ["matrix-1"], "what was there stays as it was"
+    carry_out(workspace, "model", "stop", "matrix-1")

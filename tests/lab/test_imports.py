@@ -116,7 +116,19 @@ def test_autopod_s_key_stays_where_it_is_unless_asked_for(tmp_path: Path, worksp
     assert key not in repr(value) + repr(audience.notices)
 
 
-@pytest.mark.parametrize("text", ["[]", "{", '{"pods": {"a": {}}}', '{"pods": {"a": 3}}', '{"pods": []}', "\0"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"pods": {"a": {"ssh": 5}}}',
+        '{"pods":' * 9999,
+        "[]",
+        "{",
+        '{"pods": {"a": {}}}',
+        '{"pods": {"a": 3}}',
+        '{"pods": []}',
+        "\0",
+    ],
+)
 def test_what_is_no_such_file_is_refused_by_name(tmp_path: Path, workspace: Workspace, text: str) -> None:
     path = tmp_path / "pods.json"
     path.write_text(text)

@@ -16,6 +16,7 @@ import pytest
 from podlab import secrets
 from podlab.commands.drive import drive
 from podlab.errors import BadArgument, EngineUnavailable, GatedRepo, HttpError, NotFound, Refused, TransferFailed
+from podlab.events import Notice
 from podlab.lab import conversion, downloads, jobs, launch, pods, weights
 from podlab.lab.downloads import DownloadWish, Fetched
 from podlab.lab.supervisor import result_of
@@ -153,6 +154,29 @@ def test_an_interrupt_ends_the_watching_and_not_the_download(workspace: Workspac
     hub.gate.set()
     rows, _ = drive(downloads.live(workspace, [pod], sleep=lambda _: None), Silent())
     assert rows[0].state == "done" and rows[0].id == row.id
+
+
+def test_a_link_that_breaks_does_not_end_the_download(
+    workspace: Workspace, hub: StandIn, machine: machines.Sshd, tmp_path: Path
+) -> None:
+    address = f"ssh {machine.user}@{machine.host} -p {machine.port} -i {machine.identity}"
+    models = str(tmp_path / "models")
+    adding = pods.add(workspace, "cut", address, models_path=models, host_key=machine.fingerprint())
+    box, _ = drive(adding, Silent())
+    hub.gate, hub.gate_at = threading.Event(), 8 << 20
+    work = downloads.download(workspace, box, DownloadWish("org/large"))
+    told: list[str] = []
+    try:
+        while True:
+            event = next(work)
+            told += [event.text] if isinstance(event, Notice) else []
+            if hub.reached.is_set() and not hub.gate.is_set() and getattr(event, "key", "") == "download":
+                assert machine.kill_sessions() > 0
+                hub.gate.set()
+    except StopIteration as end:
+        fetched = end.value
+    assert any("The link to cut broke" in text for text in told)
+    assert fetched.row.state == "done" and fetched.model.state == "whole"
 
 
 def test_live_shows_a_bar_for_each_file_and_an_interrupt_leaves_it(workspace: Workspace, hub: StandIn) -> None:

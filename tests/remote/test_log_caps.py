@@ -45,7 +45,7 @@ def pod(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     if python is None:
         pytest.skip("no Python 3.8 here: set PODLAB_TEST_PYTHON38, or install one with pyenv")
     home = tmp_path / "pod"
-    made = Bench(PodSide(LocalTransport(), str(home), python, log_cap_bytes=CAP_BYTES), home, python)
+    made = Bench(PodSide(LocalTransport(), str(home), python, log_cap_bytes=lambda: CAP_BYTES), home, python)
     yield made
     made.sweep()
 

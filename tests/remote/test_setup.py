@@ -21,6 +21,7 @@ import pytest
 from podlab.engines.base import Cause
 from podlab.engines.diagnosis import diagnose
 from podlab.engines.llamacpp import VERSION
+from tests.processes import saying
 from tests.remote.bench import PYTHON38
 
 FOLDER = str(resources.files("podlab.remote"))
@@ -269,3 +270,67 @@ def test_a_disk_without_room_is_told_before_anything_starts(pod: Pod, monkeypatc
     with pytest.raises(module["Failure"]) as caught:
         module["Setup"](args).main()
     assert caught.value.cause == "disk_full"
+
+
+def test_the_versions_of_what_was_installed_are_on_record(shared: tuple[Pod, list[str]]) -> None:
+    pod, _ = shared
+    record = json.loads((pod.home / "a" / "environment.json").read_text())
+    assert record["path"] == str((pod.home / "b" / "env").resolve())
+    assert (record["version"], record["versions"]["engine"], record["versions"]["torch"]) == ("2.1.0", "2.1.0", None)
+    assert record["versions"]["python"].startswith(record["python"])
+    assert record["file"].endswith("/iniconfig/__init__.py") and len(record["fingerprint"]) == 3
+
+
+def test_the_cuda_of_torch_is_read_without_importing_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text("raise SystemExit('imported')")
+    (tmp_path / "torch" / "version.py").write_text("__version__ = '2.13.0'\ncuda: Optional[str] = '13.0'\nhip = None\n")
+    monkeypatch.syspath_prepend(FOLDER)
+    code = runpy.run_path(PROGRAM)["VERSIONS"]
+    told = subprocess.run([sys.executable, "-c", code, "pip", "json"], capture_output=True, text=True, check=True,
+                          env=os.environ | {"PYTHONPATH": str(tmp_path)}).stdout  # fmt: skip
+    assert json.loads(told)["versions"]["cuda"] == "13.0"
+
+
+def test_what_is_unchanged_is_not_imported_again(shared: tuple[Pod, list[str]]) -> None:
+    pod, _ = shared
+    what = (*SMALL[:4], "--probe", "raise SystemExit(9)")
+    assert pod.run("d", *what, **NOWHERE).returncode == 0, "nothing of it changed since its probe passed"
+    env = (pod.home / "d" / "env").resolve()
+    (module,) = env.glob("lib/python3*/site-packages/iniconfig/__init__.py")
+    os.utime(module)
+    assert pod.run("d", *what, **NOWHERE).returncode == 1
+
+
+def test_another_version_is_another_environment(pod: Pod) -> None:
+    assert pod.run("a").returncode == 0
+    before = (pod.home / "a" / "env").resolve()
+    what = ("--engine", "demo", "--package", "iniconfig==2.0.0", "--probe", "import iniconfig", "--version", "older")
+    assert pod.run("b", *what).returncode == 0
+    assert (pod.home / "b" / "env").resolve().name.startswith("demo-older-py3")
+    assert (before / "podlab.json").exists()
+
+
+def test_wheels_that_were_sent_are_all_that_is_used_and_go(pod: Pod, tmp_path: Path) -> None:
+    wheels = tmp_path / "wheels"
+    fetch = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(wheels)]
+    subprocess.run([*fetch, "iniconfig==2.1.0", "uv"], check=True, capture_output=True)
+    python = bare_python(tmp_path / "bare")
+    ended = pod.run("a", *SMALL, "--wheels", str(wheels), python=python, **pod.alone | NOWHERE)
+    assert ended.returncode == 0, ended.stdout
+    assert "--no-index --find-links" in ended.stdout and str(pod.home / "tools" / "uv") in ended.stdout
+    assert not wheels.exists()
+
+
+def test_what_a_killed_start_has_left_at_work_is_ended(pod: Pod) -> None:
+    first = subprocess.Popen(pod.argv("a"), stdout=subprocess.PIPE, text=True)
+    assert first.stdout is not None
+    for line in first.stdout:
+        if line.startswith("$ ") and " -m pip install " in line:
+            break
+    (env,) = [path for path in (pod.home / "envs").iterdir() if path.is_dir()]
+    first.kill()  # and its pip goes on
+    first.wait()
+    first.stdout.close()
+    assert pod.run("b").returncode == 0
+    assert saying(f"{env}/bin/python -m pip install") == []

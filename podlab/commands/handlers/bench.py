@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,6 +105,9 @@ def _loads(args: Namespace) -> list[Load]:
 
 def _numbers(option: str, text: str) -> list[float]:
     try:
-        return [float(part) for part in text.split(",")]
+        values = [float(part) for part in text.split(",")]
+        if all(math.isfinite(value) for value in values):
+            return values
     except ValueError:
-        raise BadArgument(f"{option} is {text!r}.", hint="Numbers with commas between, such as 1,4,16.") from None
+        pass
+    raise BadArgument(f"{option} is {text!r}.", hint="Numbers with commas between, such as 1,4,16.")

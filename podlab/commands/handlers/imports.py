@@ -22,12 +22,16 @@ def take_over(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     found = imports.read(args.tool, Path(args.file).expanduser() if args.file else None)
     judged = imports.judge(_chosen(found, args.names))
     new = [outcome.pod for outcome in judged if outcome.state == "new" and outcome.pod is not None]
+    refused = any(outcome.state == "refused" for outcome in judged)
     if args.dry_run:
+        words = {"new": "add {}", "there": "leave {}, which is there", "refused": "refuse {}"}
         would = [
-            f"add {outcome.machine.name} ({outcome.machine.address})" for outcome in judged if outcome.state == "new"
+            words[outcome.state].format(f"{outcome.machine.name} ({outcome.machine.address})")
+            + (f": {outcome.detail}" if outcome.state == "refused" else "")
+            for outcome in judged
         ]
         would += ["keep its API key as the secret RUNPOD_API_KEY"] if found.key and args.with_keys else []
-        return Outcome(Plan(tuple(would) or (f"nothing: {found.path} holds no machine that is new here",)))
+        return Outcome(Plan(tuple(would) or (f"nothing: {found.path} knows no machine",)), 1 if refused else 0)
     pods.adopt_all(new)
     if found.key is not None and args.with_keys:
         secrets.keep("RUNPOD_API_KEY", found.key)
@@ -41,7 +45,6 @@ def take_over(workspace: Workspace, args: Namespace) -> Work[Outcome]:
                   "; ".join(filter(None, (outcome.detail, *outcome.machine.notes))))
         for outcome in judged
     )  # fmt: skip
-    refused = any(row.state == "refused" for row in rows)
     return Outcome(ImportList(rows, args.tool, str(found.path), found.notes), 1 if refused else 0)
 
 

@@ -79,6 +79,18 @@ def attach(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     return Outcome(EndpointDetail(attached.checked(made)))
 
 
+def adopt(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab.lab import adoption, endpoints
+
+    yield from ()
+    pod, orphan = adoption.wanted(workspace, args.orphan, args.pid, args.on)
+    if args.dry_run:
+        what = f"process {args.pid}" if orphan is None else orphan.name or orphan.id
+        return Outcome(Plan((f"ask {what} on {pod.name} which model it serves", "put it on record there")))
+    facts = adoption.adopt(workspace, pod, orphan, args.pid, args.name, args.key_env)
+    return Outcome(EndpointDetail(endpoints.endpoint_of(workspace, pod, facts), facts.argv))
+
+
 def detach(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     from podlab.lab import attached
 

@@ -131,11 +131,14 @@ def usage(workspace: Workspace, args: Namespace) -> Work[Outcome]:
 
 
 def cache(workspace: Workspace, args: Namespace) -> Work[Outcome]:
-    from podlab.lab import weights
+    from podlab.lab import pods, weights
 
     quota = None if args.quota in (None, "none") else parse_bytes(args.quota)
     if quota == 0:
         raise BadArgument("A quota of 0 has room for nothing.", hint="Give a size such as 200GB, or none.")
+    if args.dry_run and args.quota is not None:
+        said = "as much as there is room" if quota is None else bytes_text(quota)
+        return Outcome(Plan((f"say on {pods.meant(workspace, args.on).name} that its models may take {said}",)))
     pod, facts, found = yield from _shelf(workspace, args)
     if args.quota is not None:
         weights.set_quota(workspace, pod, facts, quota)
