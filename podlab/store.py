@@ -59,13 +59,13 @@ class Store:
 
     def saw(self, found: Mapping[str, Sequence[Endpoint]], when: float, *, answered: bool = True) -> None:
         """The same of several pods at once (pod id -> its endpoints), and that these pods answered."""
-        rows = [(e.id, id, e.name, when, json.dumps(asdict(e))) for id, endpoints in found.items() for e in endpoints]
+        rows = [(e.id, pod, e.name, when, json.dumps(asdict(e))) for pod, endpoints in found.items() for e in endpoints]
 
         def write(db: sqlite3.Connection) -> None:
-            db.executemany("delete from endpoints where pod_id = ?", [(id,) for id in found])
+            db.executemany("delete from endpoints where pod_id = ?", [(pod,) for pod in found])
             db.executemany("insert or replace into endpoints values (?, ?, ?, ?, ?)", rows)
             if answered:
-                db.executemany("insert or replace into pods values (?, ?)", [(id, when) for id in found])
+                db.executemany("insert or replace into pods values (?, ?)", [(pod, when) for pod in found])
 
         self._do(write, None)
 

@@ -1,13 +1,20 @@
 """One regression test per row of the defects found in pi pods; the number in a test's name is its row.
 
-Rows 1 to 5, 10 and 18 are about planning, 3, 15 and 18 about setting up. The others stand beside what they are about,
-under the same numbers.
+Rows 1 to 5, 10 and 18 are about planning, 3, 15 and 18 about setting up, 8, 11, 16, 17 and 20 about what runs on a pod.
+The others stand beside what they are about, under the same numbers.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import subprocess
 import sys
+import uuid
+from argparse import Namespace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -18,8 +25,22 @@ from podlab.catalog.catalog import find, recipes_of
 from podlab.catalog.gpus import gpu_types, parse_gpus, type_of
 from podlab.catalog.planner import ServePlan, plan
 from podlab.catalog.wishes import ServeWish
+from podlab.commands.drive import drive
+from podlab.commands.handlers import model
 from podlab.engines.builds import build_named
+from podlab.errors import Unreachable
+from podlab.lab import endpoints, gpus, pods
+from podlab.lab.facts import Facts, HealthCheck
+from podlab.lab.supervisor import result_of
+from podlab.lab.workspace import Workspace
 from podlab.quoting import shell_line
+from podlab.types import Endpoint, EndpointState, Pod, Step
+from tests import machines
+from tests.audiences import Silent
+from tests.machines import Sshd
+from tests.nvml import Gpu, SimulatedGpus
+from tests.processes import marked, saying, wait_until
+from tests.remote.bench import SERVER
 
 
 def planned(model: str, gpus: str, wish: ServeWish | None = None) -> ServePlan:
@@ -124,3 +145,161 @@ def test_row_18_setup_installs_and_sets_nothing_that_is_no_longer_read() -> None
         assert not any("transfer" in word.lower() for word in words)
     sources = (Path(__file__).parents[1] / "podlab").rglob("*.py")
     assert not [path for path in sources if "HF_TRANSFER" in path.read_text().upper()]
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A workspace and two pods: this computer, and a machine with simulated GPUs that is reached by SSH."""
+
+    workspace: Workspace
+    box: Pod
+    sshd: Sshd
+    cards: SimulatedGpus
+
+    def serve(self, pod: Pod, name: str, *options: str, ready: bool = True) -> Facts:
+        side = self.workspace.side(pod)
+        argv = (sys.executable, "-I", "-S", str(SERVER), "--port", "{port}", "--name", name, *options)
+        step = Step("serve", argv, {"SERVER_KEY": "{key}"})
+        id = side.start(id=uuid.uuid4().hex, name=name, steps=(step,), model=name, engine="llamacpp",
+                        key="sk-of-row-20", health=HealthCheck(name)).facts.id  # fmt: skip
+        *_, last = side.watch(id, 20.0, "ready" if ready else "ended")
+        return last
+
+    def folder(self, pod: Pod, facts: Facts) -> Path:
+        return Path(self.workspace.side(pod).hello().home) / "endpoints" / facts.id
+
+    def state(self, name: str) -> Endpoint:
+        value = drive(model.list_endpoints(self.workspace, asking(all=True)), Silent()).value
+        (found,) = (endpoint for endpoint in value.endpoints if endpoint.name == name)
+        assert isinstance(found, Endpoint)
+        return found
+
+
+def asking(**given: object) -> Namespace:
+    return Namespace(**{"name": None, "on": None, "all": False, "files": False, "dry_run": False, **given})
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    if machines.SSHD is None:
+        pytest.skip(machines.WHY_SKIPPED)
+    monkeypatch.setenv("PODLAB_KEEPER", "0")
+    cards = SimulatedGpus(tmp_path, [Gpu()])
+    sshd = machines.start_sshd(tmp_path, environment=cards.environment())
+    workspace = Workspace.open()
+    made = Lab(workspace, added(workspace, sshd), sshd, cards)
+    yield made
+    for pod in pods.all_pods():
+        side = workspace.side(pod)
+        for facts in side.list():
+            result_of(side.stop(facts.id, grace_s=2.0))
+    workspace.close()
+    sshd.stop()
+
+
+def added(workspace: Workspace, sshd: Sshd) -> Pod:
+    address = f"ssh {sshd.user}@{sshd.host} -p {sshd.port} -i {sshd.identity}"
+    work = pods.add(workspace, "box", address, models_path=None, host_key=sshd.fingerprint())
+    return drive(work, Silent())[0]
+
+
+@pytest.mark.parametrize("how", ["refused", "frozen"])
+def test_row_8_a_pod_that_does_not_answer_is_unknown_and_nothing_is_forgotten(lab: Lab, how: str) -> None:
+    far, near = lab.serve(lab.box, "far"), lab.serve(pods.find("local"), "near")
+    assert lab.state("far").state is EndpointState.READY
+    if how == "refused":
+        lab.sshd.stop()
+    else:
+        lab.workspace.override("deadline_s", "1.5")
+        lab.sshd.freeze_sessions()
+    seen = lab.state("far")
+    assert (seen.state, seen.pid) == (EndpointState.UNREACHABLE, None), "neither verified nor gone"
+    with pytest.raises(Unreachable, match="What runs on box is unknown"):
+        drive(model.stop(lab.workspace, asking(name="far")), Silent())
+    audience = Silent()
+    with pytest.raises(Unreachable, match="box is unknown") as caught:
+        drive(model.stop(lab.workspace, asking(all=True)), audience)
+    assert caught.value.exit_code == 1
+    said = " ".join(notice.text for notice in audience.notices)
+    assert "Stopped near." in said, "the others are stopped all the same"
+    assert "far on box" in said
+    assert lab.state("near").state is EndpointState.STOPPED
+    assert [endpoint.name for endpoint in lab.workspace.store.endpoints_of(lab.box.id)] == ["far"], "it is on record"
+    if how == "refused":
+        lab.sshd.start()
+    else:
+        lab.sshd.thaw_sessions()
+        lab.workspace.override("deadline_s", None)
+    again = lab.state("far")
+    assert (again.state, again.pid) == (EndpointState.READY, far.pid), "it served on, and is found again"
+    assert near.pid is not None
+
+
+@pytest.mark.parametrize(
+    "field, value, cause", [("start", "1", "other"), ("boot", "another", "rebooted")], ids=["pid reused", "rebooted"]
+)
+def test_row_11_a_pid_alone_is_not_believed(lab: Lab, field: str, value: str, cause: str) -> None:
+    """A living process of that number, but started at another time or before a reboot: not the server."""
+    facts = lab.serve(lab.box, "tiny")
+    run = lab.folder(lab.box, facts) / "run.json"
+    told = json.loads(run.read_text())
+    assert {"pid", "start", "boot"} <= told.keys()
+    os.kill(marked_monitor(facts.id), signal.SIGKILL)
+    run.write_text(json.dumps({**told, field: value}))
+    found = lab.state("tiny")
+    assert (found.state, found.cause, found.pid) == (EndpointState.CRASHED, cause, None)
+    run.write_text(json.dumps(told))
+    assert lab.state("tiny").state is EndpointState.READY
+
+
+def marked_monitor(id: str) -> int:
+    (pid,) = saying(f"/{id}/monitor.py")
+    return pid
+
+
+def test_row_16_workers_that_ignore_term_end_and_their_memory_comes_back(lab: Lab, tmp_path: Path) -> None:
+    worker = tmp_path / "worker"
+    facts = lab.serve(lab.box, "tiny", "--stray", str(worker), "--ignore-term")
+    pid = int(worker.read_text())
+    lab.cards.hold(0, pid, 5000)
+    gpus.sample(lab.workspace, lab.box)
+    value = drive(model.stop(lab.workspace, asking(name="tiny")), Silent()).value
+    assert (value.endpoint.state, value.freed.freed_bytes, value.freed.left) == (
+        EndpointState.STOPPED, 5000 * 2**20, ())  # fmt: skip
+    assert marked(f"PODLAB_ENDPOINT={facts.id}") == []
+    assert gpus.sample(lab.workspace, lab.box).gpus[0].memory_used_bytes == 0
+
+
+def test_row_17_what_a_failed_start_leaves_is_on_record_and_ended(lab: Lab, tmp_path: Path) -> None:
+    worker = tmp_path / "worker"
+    side = lab.workspace.side(lab.box)
+    script = f"{sys.executable} -I -S {SERVER} --port 1 --name x --stray {worker} --deaf & "
+    script += f"while ! [ -e {worker} ]; do sleep 0.05; done; exit 3"
+    id = side.start(id=uuid.uuid4().hex, name="tiny", steps=(Step("serve", ("sh", "-c", script)),)).facts.id
+    list(side.watch(id, 20.0, "ended"))
+    failed = lab.state("tiny")
+    assert (failed.state, failed.exit_status) == (EndpointState.CRASHED, 3)
+    stray = int(worker.read_text())
+    wait_until(lambda: marked(f"PODLAB_ENDPOINT={id}") == [stray], timeout_s=15.0, why="its own group is ended")
+    assert f"pid {stray}" in lab.state("tiny").detail, "what went its own way is named"
+    drive(model.stop(lab.workspace, asking(name="tiny")), Silent())
+    assert marked(f"PODLAB_ENDPOINT={id}") == []
+
+
+def test_row_20_another_computer_sees_and_stops_it(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = lab.serve(lab.box, "tiny", "--key-env", "SERVER_KEY")
+    other = tmp_path / "laptop"
+    other.mkdir(mode=0o700)
+    with monkeypatch.context() as there:
+        there.setenv("PODLAB_HOME", str(other))
+        laptop = Workspace.open()
+        try:
+            added(laptop, lab.sshd)
+            (found,) = endpoints.listing(laptop, pods.all_pods())[0]
+            assert (found.id, found.state, found.pid) == (facts.id, EndpointState.READY, facts.pid)
+            reached = endpoints.reach(laptop, "tiny")
+            assert reached.key is not None and reached.key.reveal() == "sk-of-row-20"
+            assert drive(endpoints.stop(laptop, "tiny"), Silent()).state is EndpointState.STOPPED
+        finally:
+            laptop.close()
+    assert lab.state("tiny").state is EndpointState.STOPPED

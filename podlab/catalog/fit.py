@@ -138,13 +138,17 @@ def missing_fields(geometry: Geometry) -> tuple[str, ...]:
 
 def default_wish(geometry: Geometry, gpus: Sequence[GpuRoom], wish: Wish) -> Wish:
     """`wish` spread over all of `gpus`: the widest tensor parallelism that divides the model, the rest as replicas."""
-    count = len(gpus)
-    heads = geometry.attention_heads
-    if not count or heads is None or _mismatch(geometry, replace(wish, tensor_parallel=count)) is None:
-        return replace(wish, tensor_parallel=max(1, count), data_parallel=1)
-    widths = (width for width in range(count, 0, -1) if count % width == 0)
-    width = next(width for width in widths if not _mismatch(geometry, replace(wish, tensor_parallel=width)))
+    count = max(1, len(gpus))
+    width = widest(geometry, count, expert_parallel=wish.expert_parallel)
     return replace(wish, tensor_parallel=width, data_parallel=count // width)
+
+
+def widest(geometry: Geometry | None, count: int, *, expert_parallel: bool = False) -> int:
+    """Of `count` GPUs, the most over which the model's tensors can be cut so that the rest are replicas; 1 where the
+    model can be cut in no way. Where nothing is known of the model: all of them."""
+    widths = (width for width in range(count, 0, -1) if count % width == 0)
+    wishes = (Wish(tensor_parallel=width, expert_parallel=expert_parallel) for width in widths)
+    return next((wish.tensor_parallel for wish in wishes if geometry is None or not _mismatch(geometry, wish)), 1)
 
 
 def _check(gpus: Sequence[GpuRoom], wish: Wish) -> None:

@@ -116,8 +116,8 @@ def overhead_bytes(geometry: Geometry, tensor_parallel: int, batch: Batch, *, ea
 
 
 def cuda_total_bytes(gpu: GpuRoom) -> int:
-    """A GPU's memory as vLLM sees it, of which it takes its share."""
-    return gpu.total_bytes - DRIVER_BYTES
+    """A GPU's memory as vLLM sees it, of which it takes its share; at least a byte, whatever a card claims to have."""
+    return max(1, gpu.total_bytes - DRIVER_BYTES)
 
 
 def startable_bytes(gpu: GpuRoom) -> int:

@@ -18,7 +18,7 @@ from podlab.catalog import arguments, choice, memory
 from podlab.catalog.catalog import ModelEntry
 from podlab.catalog.choice import Candidate
 from podlab.catalog.families import parsers_of
-from podlab.catalog.fit import DEFAULT_MEMORY_RATIO, FitResult, Wish, fit
+from podlab.catalog.fit import DEFAULT_MEMORY_RATIO, FitResult, Wish, fit, widest
 from podlab.catalog.geometry import Geometry, GpuRoom
 from podlab.catalog.gpus import type_of
 from podlab.catalog.recipes import Recipe
@@ -30,8 +30,18 @@ from podlab.units import memory_text, parse_share, parse_tokens
 COMFORTABLE, LEAST = 16384, 2048
 """Tokens of context: below the first more GPUs are looked for, below the second nothing is worth starting."""
 LOWEST_RATIO = 0.1
+VLLM = "vllm"
+"""The engine whose flags the catalog knows."""
 BFLOAT16 = 8.0
 """The compute capability from which GPUs compute in bfloat16, which most models are stored in."""
+
+TENSOR, DATA, PIPELINE = "--tensor-parallel-size", "--data-parallel-size", "--pipeline-parallel-size"
+_SPELLINGS = {
+    TENSOR: ("tensor-parallel-size", "tp-size", "tp", "num-shard"),
+    DATA: ("data-parallel-size", "dp-size", "dp"),
+    PIPELINE: ("pipeline-parallel-size", "pp-size", "pp"),
+}
+"""What multiplies GPUs, as vLLM and the other engines call it."""
 
 N = TypeVar("N", int, float)
 ANYTHING = ServeWish()
@@ -50,6 +60,8 @@ class ServePlan:
     gpus: tuple[int, ...] = ()
     tensor_parallel: int = 1
     data_parallel: int = 1
+    pipeline_parallel: int = 1
+    """Only ever what `args` say: the three together are the number of `gpus`."""
     expert_parallel: bool = False
     context: int | None = None
     memory_ratio: float | None = None
@@ -69,15 +81,31 @@ class _Asked:
     wish: ServeWish
     tensor_parallel: int | None = None
     data_parallel: int | None = None
+    pipeline_parallel: int | None = None
     expert_parallel: bool | None = None
     context: int | None = None
     memory_ratio: float | None = None
+    reasons: tuple[str, ...] = ()
+    """Where a raw argument wins over the wish."""
 
     @property
     def gpus(self) -> int | tuple[int, ...] | None:
-        if self.wish.gpus is None and (self.tensor_parallel or self.data_parallel):
-            return (self.tensor_parallel or 1) * (self.data_parallel or 1)
-        return self.wish.gpus
+        """How many or which; None where any multiple of `step` will do."""
+        return self.step if self.wish.gpus is None and self.tensor_parallel else self.wish.gpus
+
+    @property
+    def step(self) -> int:
+        """What the number of GPUs is a multiple of."""
+        return (self.tensor_parallel or 1) * (self.data_parallel or 1) * (self.pipeline_parallel or 1)
+
+    def allows(self, recipe: Recipe) -> bool:
+        """Whether a recipe says nothing else than was asked."""
+        pairs = (
+            (self.gpus if self.gpus is None or isinstance(self.gpus, int) else len(self.gpus), recipe.gpus),
+            (self.tensor_parallel, recipe.tensor_parallel), (self.data_parallel, recipe.data_parallel),
+            (self.pipeline_parallel, 1),
+        )  # fmt: skip
+        return all(asked in (None, said) for asked, said in pairs)
 
 
 @dataclass(frozen=True)
@@ -101,20 +129,24 @@ def plan(
     """The way to serve a model on a pod whose GPUs are `rooms`; none means a CPU.
 
     Raises EngineUnavailable naming what does not fit and the nearest that does (not with `wish.force`), BadArgument
-    for GPUs that are not there.
+    for GPUs that are not there and options that contradict each other.
     """
     asked = _asked(wish)
+    _check_split(asked)
     rooms = sorted(rooms, key=lambda room: room.index)
-    if version and entry.min_version and older(version, entry.min_version) and not wish.force:
+    least = entry.min_version if engine == entry.engine else None  # of another engine the entry says nothing
+    if version and least and older(version, least) and not wish.force:
         raise EngineUnavailable(
-            f"{entry.id} needs {engine} {entry.min_version}, and {version} is asked for.",
-            hint=f"Take {entry.min_version} or newer, or add --force.",
+            f"{entry.id} needs {engine} {least}, and {version} is asked for.",
+            hint=f"Take {least} or newer, or add --force.",
         )
     if not rooms:
         return _on_a_cpu(entry, asked, engine)
     refused: list[str] = []
-    fitting = [r for r in recipes if r.engine == engine and _usable(r, version, rooms, asked.gpus, refused)]
-    candidates = choice.candidates(fitting, rooms, asked.gpus, _cut(geometry, asked))
+    fitting = [
+        r for r in recipes if r.engine == engine and asked.allows(r) and _usable(r, version, rooms, refused)
+    ]  # fmt: skip
+    candidates = choice.candidates(fitting, rooms, asked.gpus, _cut(geometry, asked), step=asked.step)
     found = _first(candidates, geometry, entry, asked, judge, refused)
     return _made(found, entry, geometry, asked, engine, refused)
 
@@ -127,16 +159,48 @@ def older(version: str, least: str) -> bool:
 
 def _asked(wish: ServeWish) -> _Asked:
     """What the wish and the raw arguments in it say together; of one thing the raw argument counts."""
+    context = _said(parse_tokens, wish.extra, "max-model-len") or wish.context
+    memory_ratio = _said(parse_share, wish.extra, "gpu-memory-utilization") or wish.memory_ratio
+    reasons = (
+        *_outdone(wish, "--context", wish.context, "max-model-len", context),
+        *_outdone(wish, "--memory", wish.memory_ratio, "gpu-memory-utilization", memory_ratio),
+    )
     return _Asked(
-        wish, _number(wish.extra, "tensor-parallel-size"), _number(wish.extra, "data-parallel-size"),
-        arguments.switched(wish.extra, "enable-expert-parallel"),
-        _said(parse_tokens, wish.extra, "max-model-len") or wish.context,
-        _said(parse_share, wish.extra, "gpu-memory-utilization") or wish.memory_ratio,
+        wish, _number(wish.extra, *_SPELLINGS[TENSOR]), _number(wish.extra, *_SPELLINGS[DATA]),
+        _number(wish.extra, *_SPELLINGS[PIPELINE]), arguments.switched(wish.extra, "enable-expert-parallel"),
+        context, memory_ratio, reasons,
     )  # fmt: skip
 
 
-def _number(args: Sequence[str], name: str) -> int | None:
-    text = arguments.value_of(args, name) or ""
+def _outdone(wish: ServeWish, option: str, asked: N | None, name: str, meant: N | None) -> Iterator[str]:
+    """That an option of podlab's is of no effect, as the engine's own one of the same meaning says something else."""
+    if asked is not None and asked != meant:
+        own = f"--{name} {arguments.value_of(wish.extra, name)}"
+        yield f"{own} wins over {option} {asked}: the engine's own option counts."
+
+
+def _check_split(asked: _Asked) -> None:
+    """Raise BadArgument where --gpus and the engine's own options speak of different numbers of GPUs."""
+    gpus = asked.wish.gpus
+    if gpus is None:
+        return
+    count = gpus if isinstance(gpus, int) else len(gpus)
+    settled = asked.tensor_parallel and asked.data_parallel  # else podlab fills in the other one
+    if count == asked.step or (not settled and count % asked.step == 0):
+        return
+    sizes = ((TENSOR, asked.tensor_parallel), (DATA, asked.data_parallel), (PIPELINE, asked.pipeline_parallel))
+    said = " ".join(f"{flag} {size}" for flag, size in sizes if size)
+    needed = f"a multiple of {asked.step}" if count > asked.step and not settled else str(asked.step)
+    shown = str(gpus) if isinstance(gpus, int) else ",".join(map(str, gpus))
+    raise BadArgument(
+        f"--gpus {shown} is {'one GPU' if count == 1 else f'{count} GPUs'}, and {said} needs {needed}.",
+        hint=f"Write --gpus {asked.step}, or leave one of them out: --gpus, or {said}.",
+    )
+
+
+def _number(args: Sequence[str], *names: str) -> int | None:
+    """The number that a flag of one of these names sets."""
+    text = next((value for name in names if (value := arguments.value_of(args, name))), "")
     return int(text) if text.isascii() and text.isdecimal() and 0 < int(text[:10]) < 2**31 else None
 
 
@@ -148,10 +212,7 @@ def _said(parse: Callable[[str], N], args: Sequence[str], name: str) -> N | None
         return None
 
 
-def _usable(
-    recipe: Recipe, version: str | None, rooms: Sequence[GpuRoom], gpus: int | tuple[int, ...] | None,
-    refused: list[str],
-) -> bool:  # fmt: skip
+def _usable(recipe: Recipe, version: str | None, rooms: Sequence[GpuRoom], refused: list[str]) -> bool:
     """Whether a recipe could be for this pod at all; why not goes to `refused`."""
     there = ", ".join(f"{count}x {name}" for name, count in choice.counted(rooms).items())
     why = ""
@@ -159,8 +220,6 @@ def _usable(
         why = f"needs {recipe.nodes} machines, which podlab does not join"
     elif recipe.min_version and version and older(version, recipe.min_version):
         why = f"needs version {recipe.min_version}"
-    elif gpus is not None and recipe.gpus != (gpus if isinstance(gpus, int) else len(gpus)):
-        return False
     elif not choice.holds(recipe, rooms):
         why = f"the pod has {there}"
     if why:
@@ -171,13 +230,13 @@ def _usable(
 def _cut(geometry: Geometry | None, asked: _Asked) -> choice.Cut:
     """How a number of GPUs is used where no recipe says it: as asked, else in tensor parallel as far as it divides."""
 
-    def cut(count: int) -> tuple[int, int]:
-        if asked.tensor_parallel or asked.data_parallel:
-            tensor = asked.tensor_parallel or max(1, count // (asked.data_parallel or 1))
-            return tensor, max(1, count // tensor)
-        heads = geometry.attention_heads if geometry else None
-        tensor = next(n for n in range(count, 0, -1) if count % n == 0 and (heads is None or heads % n == 0))
-        return tensor, count // tensor
+    def cut(count: int) -> tuple[int, int, int]:
+        stages = asked.pipeline_parallel or 1
+        each = count // stages
+        if asked.data_parallel:
+            return each // asked.data_parallel, asked.data_parallel, stages
+        tensor = asked.tensor_parallel or widest(geometry, each, expert_parallel=asked.expert_parallel is True)
+        return tensor, each // tensor, stages
 
     return cut
 
@@ -186,17 +245,21 @@ def _first(
     candidates: Sequence[Candidate], geometry: Geometry | None, entry: ModelEntry, asked: _Asked, judge: Judge,
     refused: list[str],
 ) -> _Trial:  # fmt: skip
-    """The first candidate that fits with a comfortable context, else with any. Raises EngineUnavailable."""
+    """The first candidate that fits with a comfortable context, else with any; one whose GPUs hold an endpoint of ours
+    only where no other fits at all. Raises EngineUnavailable."""
     own = entry.context or (geometry.max_context if geometry else None) or COMFORTABLE
     trials: list[_Trial] = []
-    for least in (min(COMFORTABLE, own), min(LEAST, own)):
-        trials = []
-        for candidate in candidates:
-            trial = _try(candidate, geometry, asked, judge, least)
-            if trial.good:
-                refused += [f"{each.candidate.title}: {_why(each)}" for each in trials]
-                return trial
-            trials.append(trial)
+    for shared in (False, True):
+        group = [candidate for candidate in candidates if bool(candidate.shared) == shared]
+        before = trials
+        for least in (min(COMFORTABLE, own), min(LEAST, own)):
+            trials = [*before]
+            for candidate in group:
+                trial = _try(candidate, geometry, asked, judge, least)
+                if trial.good:
+                    refused += dict.fromkeys(f"{each.candidate.title}: {_why(each)}" for each in trials)
+                    return trial
+                trials.append(trial)
     if not trials:
         raise EngineUnavailable(f"There is no GPU for {entry.id} on this pod.", hint="See: podlab pod gpu")
     last = max(trials, key=lambda trial: sum(room.free_bytes for room in trial.candidate.rooms))
@@ -210,7 +273,8 @@ def _first(
 
 def _nearest(trial: _Trial) -> str:
     nearest = trial.verdict.nearest if trial.verdict else ()
-    return f"It would with {' or '.join(change.text for change in nearest[:2])}; " if nearest else ""
+    ways = " or ".join(change.text for change in nearest[:2]).replace("--concurrency", "--slots")
+    return f"It would with {ways}; " if nearest else ""
 
 
 def _why(trial: _Trial) -> str:
@@ -223,6 +287,8 @@ def _try(candidate: Candidate, geometry: Geometry | None, asked: _Asked, judge: 
     wish, reasons = _wish(candidate, asked)
     if geometry is None:
         return _Trial(candidate, wish, None, (*reasons, "Whether it fits was not judged: its shape is not known."))
+    if candidate.pipeline_parallel > 1:
+        return _Trial(candidate, wish, None, (*reasons, "Whether it fits was not judged: it is cut into stages."))
     verdict = judge(geometry, candidate.rooms, wish)
     if verdict.fits is None:
         return _Trial(candidate, wish, verdict, (*reasons, f"Whether it fits was not judged: {verdict.reason}"))
@@ -274,8 +340,10 @@ def _made(
 ) -> ServePlan:
     candidate, wish, recipe = trial.candidate, trial.wish, trial.candidate.recipe
     chosen = tuple(sorted(room.index for room in candidate.rooms))
-    half = _half(geometry, candidate.rooms, asked)
-    args = (*parser_args(entry), *half, *(recipe.args if recipe else ()))
+    split = wish.tensor_parallel * wish.data_parallel * candidate.pipeline_parallel
+    assert split == len(chosen), f"{split} GPUs are needed and {chosen} chosen"
+    half = _half(geometry, candidate.rooms) if engine == VLLM else ()
+    args = (*parser_args(entry, engine), *half, *(recipe.args if recipe else ()))
     env = dict(recipe.env if recipe else ()) | {
         # Numbered as the driver does it: CUDA by itself puts the fastest card first.
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(map(str, chosen)),
@@ -285,25 +353,28 @@ def _made(
         else f"No recipe is for these GPUs: {candidate.title} is the smallest number that the arithmetic allows."
         if asked.gpus is None else f"{candidate.title}, as asked.",
         *(choice.reason(room) for room in sorted(candidate.rooms, key=lambda room: room.index)),
-        *choice.mixed(candidate.rooms), *trial.reasons,
+        *choice.mixed(candidate.rooms), *choice.shared(candidate, asked.wish.gpus), *trial.reasons, *asked.reasons,
         *(["--dtype half: these GPUs do not compute in bfloat16."] if half else []),
     )  # fmt: skip
     context = wish.context or (trial.verdict.context if trial.verdict else None) or entry.context
     return ServePlan(
-        engine, chosen, wish.tensor_parallel, wish.data_parallel, wish.expert_parallel, context, wish.memory_ratio,
-        arguments.merged(args, asked.wish.extra), tuple(env.items()), recipe, trial.verdict, reasons, tuple(refused),
+        engine, chosen, wish.tensor_parallel, wish.data_parallel, candidate.pipeline_parallel, wish.expert_parallel,
+        context, wish.memory_ratio, arguments.merged(args, asked.wish.extra), tuple(env.items()), recipe,
+        trial.verdict, reasons, tuple(refused),
     )  # fmt: skip
 
 
-def _half(geometry: Geometry | None, rooms: Sequence[GpuRoom], asked: _Asked) -> tuple[str, ...]:
+def _half(geometry: Geometry | None, rooms: Sequence[GpuRoom]) -> tuple[str, ...]:
     kinds = [kind for room in rooms if (kind := type_of(room.name))]
     old = any(kind.capability < BFLOAT16 for kind in kinds)
     plain = geometry is None or geometry.quantization is None
     return ("--dtype", "half") if old and plain else ()
 
 
-def parser_args(entry: ModelEntry) -> tuple[str, ...]:
-    """The flags that let a model call tools and show its reasoning apart: its entry's, else those of its family."""
+def parser_args(entry: ModelEntry, engine: str) -> tuple[str, ...]:
+    """vLLM's flags that let a model call tools and show its reasoning apart: its entry's, else those of its family."""
+    if engine != VLLM:
+        return ()  # the others have parsers of other names, or flags of other names, or neither
     tool, reasoning = entry.tool_parser, entry.reasoning_parser
     if entry.geometry is None and not entry.source_of and isinstance(entry.source, HubRepo):
         family = parsers_of(entry.source.repo)  # nobody has written an entry for it
@@ -315,13 +386,16 @@ def parser_args(entry: ModelEntry) -> tuple[str, ...]:
 
 
 def _on_a_cpu(entry: ModelEntry, asked: _Asked, engine: str) -> ServePlan:
-    if asked.gpus is not None:
-        raise BadArgument("This pod has no GPU.", hint="Leave --gpus out, or use another pod with --on POD.")
+    if asked.wish.gpus is not None or asked.step > 1:
+        several = "" if asked.wish.gpus is not None else ", and the engine's own options ask for several"
+        hint = "--gpus" if asked.wish.gpus is not None else "them"
+        raise BadArgument(f"This pod has no GPU{several}.", hint=f"Leave {hint} out, or use another pod with --on POD.")
     own = entry.context or (entry.geometry.max_context if entry.geometry else None)
     context = asked.context or (min(own, COMFORTABLE) if own else None)
     return ServePlan(
-        engine, context=context, args=arguments.merged(parser_args(entry), asked.wish.extra),
-        reasons=("This pod has no GPU: it is served by the CPU.",),
+        engine, context=context,
+        args=arguments.merged(parser_args(entry, engine), asked.wish.extra),
+        reasons=("This pod has no GPU: it is served by the CPU.", *asked.reasons),
     )  # fmt: skip
 
 

@@ -100,6 +100,7 @@ VERBS = (
             Option("--key-env", "the secret or environment variable that is its key", metavar="NAME", values="secrets"),
             Option("--name", "what to call it (default: its model's name)", metavar="NAME"),
             Option("--model", "which of its models (default: the only one)", metavar="MODEL"),
+            Option("--key-in-clear", "let the key go to another machine over plain HTTP", kind=bool),
         ),
         example="%model attach http://127.0.0.1:8000/v1 --name theirs", changes=True,
     ),

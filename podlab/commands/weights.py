@@ -70,7 +70,7 @@ VERBS = (
     ),
     Verb(
         "model", "convert", "Make a GGUF file of a model in safetensors, on its pod.", "weights.convert",
-        detail="It knows models of the Llama, Mistral, Qwen2 and Qwen3 kind with a byte-level tokenizer. The result is "
+        detail="It knows models of the Llama and Mistral kind with a byte-level tokenizer. The result is "
         "a model of the pod: pod:/PATH.gguf.",
         operands=(STORED,),
         options=(
@@ -78,6 +78,6 @@ VERBS = (
             Option("--quant", "what its weights are kept in", values=("q8_0", "f16", "bf16", "f32"), default="q8_0"),
             Option("--force", "make it anew although it is there", kind=bool),
         ),
-        example="%model convert Qwen/Qwen3-0.6B --to gguf --quant q8_0", on_pod=True, changes=True,
+        example="%model convert HuggingFaceTB/SmolLM2-360M-Instruct --to gguf --quant q8_0", on_pod=True, changes=True,
     ),
 )  # fmt: skip

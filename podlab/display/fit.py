@@ -54,8 +54,9 @@ def _where(value: FitReport) -> str:
 def _alike(parts: Sequence[GpuParts]) -> tuple[_Alike, ...]:
     found: list[_Alike] = []
     for part in parts:
-        if found and dataclasses.replace(part, index=found[-1].part.index) == found[-1].part:
-            found[-1] = _Alike(found[-1].part, found[-1].count + 1)
+        last = found[-1] if found else None
+        if last and part == dataclasses.replace(last.part, index=last.part.index + last.count):
+            found[-1] = _Alike(last.part, last.count + 1)
         else:
             found.append(_Alike(part, 1))
     return tuple(found)

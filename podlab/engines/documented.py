@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 
-from podlab.engines import metrics
+from podlab.engines import documented_flags, given, metrics
 from podlab.engines.base import Diagnosis, Loading, LoadStage, PodFacts, SentFile, ServerMetrics, ServeSpec
 from podlab.engines.diagnosis import diagnose
 from podlab.engines.repository import REPOSITORY_DOWNLOADER, download_step, repository_path
@@ -55,6 +55,9 @@ class Documented:
                 raise BadArgument(f"{self.name} has no {option}.", hint="Leave it out.")
         if spec.data_parallel > 1 or spec.expert_parallel:
             raise BadArgument(f"podlab splits a model of {self.name} by tensors only.", hint=f"See: {self.docs}")
+        given.check_variables(spec.env)
+        given.check_words(spec.extra)
+        documented_flags.names_of(self.name, spec.extra)
 
     def check(self, spec: ServeSpec, facts: PodFacts) -> None:
         """Refuse what cannot work. Raises BadArgument, EngineUnavailable."""
@@ -82,10 +85,14 @@ class Documented:
             (self.tensor_parallel_flag, str(spec.tensor_parallel)),
             (self.memory_flag, "" if spec.memory_ratio is None else f"{spec.memory_ratio:g}"),
         ]  # fmt: skip
-        given = {word.partition("=")[0] for word in spec.extra}
-        words = [word for flag, value in flags if flag and value and flag not in given for word in (flag, value)]
+        theirs = documented_flags.names_of(self.name, spec.extra)
+        words = [
+            word for flag, value in flags
+            if flag and value and documented_flags.canonical(self.name, flag) not in theirs for word in (flag, value)
+        ]  # fmt: skip
         model_words = (self.model_flag, model) if self.model_flag else (model,)
-        argv = (*spec.environment.program, *model_words, *words, *self.always, *spec.extra)
+        always = [flag for flag in self.always if flag not in theirs]
+        argv = (*spec.environment.program, *model_words, *words, *always, *spec.extra)
         return (*download, Step("serve", argv, self._env(spec)))
 
     def files(self, spec: ServeSpec, facts: PodFacts) -> tuple[SentFile, ...]:

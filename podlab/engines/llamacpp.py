@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import resources
 
-from podlab.engines import metrics
+from podlab.engines import given, metrics
 from podlab.engines.base import Diagnosis, HubFile, Loading, LoadStage, PodFacts, SentFile, ServerMetrics, ServeSpec
 from podlab.engines.diagnosis import diagnose
 from podlab.engines.llamacpp_options import as_arguments, assignments
@@ -61,6 +61,12 @@ class LlamaCpp:
             raise BadArgument("llama.cpp takes no share of a GPU's memory.", hint="Say --gpu-layers N instead.")
         if spec.gpus:
             raise BadArgument("llama.cpp's GPUs are not chosen with --gpus.", hint="Use its own: -- --main-gpu N")
+        if spec.engine_version not in (None, VERSION):
+            raise BadArgument(
+                f"podlab runs llama.cpp with xllamacpp {VERSION} and no other version.",
+                hint="Leave --engine-version out.",
+            )
+        given.check_variables(spec.env, own={})
         self._values(spec)
 
     def check(self, spec: ServeSpec, facts: PodFacts) -> None:
@@ -98,7 +104,7 @@ class LlamaCpp:
             python, "-u", "{dir}/llamacpp_server.py", "--key-file", "{dir}/key", "--model", model,
             "--name", spec.served_name, "--port", spec.port, *backend, *as_arguments(self._values(spec)),
         )  # fmt: skip
-        return (*steps, Step("serve", argv))
+        return (*steps, Step("serve", argv, dict(spec.env)))
 
     def files(self, spec: ServeSpec, facts: PodFacts) -> tuple[SentFile, ...]:
         """The programs `steps` names, from podlab.remote."""

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from podlab.engines.given import FILLED_IN
 from podlab.errors import BadArgument
 
 Kind = Literal["whole", "number", "text", "on", "off", "choice"]
-TOKENS = ("{port}", "{dir}", "{home}", "{key}")
 
 
 @dataclass(frozen=True)
@@ -161,8 +161,10 @@ def _value(name: str, flag: Flag, text: str) -> object:
     if flag.kind != "text":
         raise BadArgument(f"{name} cannot be {text!r}.", hint=f"It has to be a {flag.kind} number."
                           if flag.kind == "whole" else "It has to be a number.")  # fmt: skip
-    if any(token in text for token in TOKENS) or "\0" in text:
-        raise BadArgument(f"{name} holds one of {', '.join(TOKENS)}, which the pod would fill in.", hint="Reword it.")
+    if any(token in text for token in FILLED_IN) or "\0" in text:
+        raise BadArgument(
+            f"{name} holds one of {', '.join(FILLED_IN)}, which the pod would fill in.", hint="Reword it."
+        )
     return text
 
 

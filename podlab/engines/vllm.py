@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from importlib import resources
 
-from podlab.engines import metrics, vllm_flags
+from podlab.engines import given, metrics, vllm_flags
 from podlab.engines.base import Diagnosis, Loading, LoadStage, PodFacts, SentFile, ServerMetrics, ServeSpec
 from podlab.engines.diagnosis import diagnose
 from podlab.engines.repository import INSTALLER, REPOSITORY_DOWNLOADER, download_step, repository_path
@@ -42,7 +42,6 @@ _COMPILED = tuple((re.compile(pattern), stage) for pattern, stage in _STAGES)
 _NOT_LOADING = re.compile(r"disabling torch\.compile|Inductor compilation was disabled")
 _OF = re.compile(r"\b(\d{1,6})/(\d{1,6}) \[")
 """Progress bars: `67% Completed | 2/3 [00:01<...`."""
-_OWN_ENV = ("VLLM_API_KEY", "CUDA_VISIBLE_DEVICES", "HF_HUB_OFFLINE", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 
 class Vllm:
@@ -70,9 +69,8 @@ class Vllm:
                 raise BadArgument(f"{name} cannot be {count}.", hint="It has to be a whole number from 1.")
         if spec.memory_ratio is not None and not 0 < spec.memory_ratio <= 1:
             raise BadArgument(f"The share of memory cannot be {spec.memory_ratio}.", hint="Write 90% or 0.9.")
-        own = [name for name, _ in spec.env if name in _OWN_ENV]
-        if own:
-            raise BadArgument(f"{own[0]} cannot be given here: podlab sets it.", hint="Leave it out.")
+        given.check_variables(spec.env)
+        given.check_words(spec.extra)
         self._words(spec)
 
     def check(self, spec: ServeSpec, facts: PodFacts) -> None:

@@ -169,12 +169,18 @@ def _fitting(given: Given, version: str, notes: list[str]) -> Given | None:
     raise BadArgument(f"vLLM {version} has no {given.name}: {gone.why}.", hint="Change or leave out that option.")
 
 
+def _shortened(name: str, own: str, known: frozenset[str]) -> bool:
+    return name.startswith("--") and own.startswith(name) and name not in known
+
+
 def _check(given: Given, version: str, known: frozenset[str]) -> None:
-    if given.name in OURS:
-        raise BadArgument(f"{given.name} cannot be given here: {OURS[given.name]}.", hint="Leave it out.")
+    # argparse completes what is unambiguous: --hos is --host.
+    own = next((own for own in OURS if given.name == own or _shortened(given.name, own, known)), None)
+    if own:
+        raise BadArgument(f"{given.name} cannot be given here: {OURS[own]}.", hint="Leave it out.")
     if not known or not given.name.startswith("--") or given.name in known or _opposite(given.name) in known:
         return
-    # argparse completes what is unambiguous, so that may be meant.
+    # A beginning that only one option has may be meant.
     if sum(flag.startswith(given.name) for flag in known) == 1:
         return
     close = difflib.get_close_matches(given.name, known, n=1, cutoff=0.6)

@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from podlab.lab.workspace import Workspace
 
 
-def wanted(
-    workspace: Workspace, orphan: str | None, pid: int | None, on: str | None
-) -> tuple[Pod, Facts | None]:
+def wanted(workspace: Workspace, orphan: str | None, pid: int | None, on: str | None) -> tuple[Pod, Facts | None]:
     """The pod, and the orphan's facts, None for a process that is not ours.
 
     Raises BadArgument when neither or both are named, AlreadyExists for what is on record, and as `endpoints.find`.

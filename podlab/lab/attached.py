@@ -6,11 +6,12 @@ model, unhealthy when it answers something else, unreachable when it does not an
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import urllib.parse
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from podlab import secrets, settings
@@ -27,7 +28,6 @@ PLACE = "elsewhere"
 """What stands where other endpoints have their pod."""
 ASK_DEADLINE_S = 5.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,14 @@ class Attached:
     url: str
     model: str
     key_name: str = ""
+    key_in_clear: bool = False
+    """The key may go to another machine over plain HTTP, where whoever is on the way reads it."""
 
     def key(self) -> Secret | None:
-        """Its key. Raises BadSecret when the secret is gone."""
+        """Its key. Raises BadSecret when the secret is gone, or would be sent where others can read it."""
         if not self.key_name:
             return None
+        self.check_key()
         key = secrets.find(self.key_name)
         if key is None:
             raise BadSecret(
@@ -51,18 +54,42 @@ class Attached:
             )
         return key
 
+    def check_key(self) -> None:
+        """Raise BadSecret when its key would go to another machine over plain HTTP and nobody allowed that."""
+        if self.key_name and not self.key_in_clear and not _is_private(self.url):
+            raise BadSecret(
+                f"{self.key_name} would go to {urllib.parse.urlsplit(self.url).hostname} over plain HTTP, where others "
+                "can read it.",
+                hint="Write https://, reach it through a tunnel, or allow it: podlab model attach URL --key-in-clear",
+            )
 
-def attach(url: str, *, name: str | None, model: str | None, key_name: str | None) -> Attached:
+
+def candidate(url: str, *, name: str | None, key_name: str | None, key_in_clear: bool = False) -> Attached:
+    """What is known of a server before it is asked. Raises BadArgument, BadSecret for a key that others could read."""
+    if name is not None:
+        _check_name(name)
+    made = Attached(name or "", _checked(url), "", key_name or "", key_in_clear)
+    made.check_key()
+    return made
+
+
+def attach(
+    workspace: Workspace, url: str, *, name: str | None, model: str | None, key_name: str | None,
+    key_in_clear: bool = False,
+) -> Attached:  # fmt: skip
     """Ask a server what it serves, and keep how to reach it. Nothing is kept when it does not answer.
 
-    Raises BadArgument for an address that is none or a model that is not there, AlreadyExists for a name in use.
+    Raises BadArgument for an address that is none or a model that is not there, BadSecret for a key that others could
+    read, AlreadyExists for a name in use.
     """
-    url = _checked(url)
-    candidate = Attached("", url, "", key_name or "")
-    models = _models(candidate)
+    from podlab.lab import names  # which knows of this module
+
+    asked = candidate(url, name=name, key_name=key_name, key_in_clear=key_in_clear)
+    url = asked.url
+    models = _models(asked)
     if not models and not url.endswith("/v1"):
-        candidate = Attached("", f"{url}/v1", "", key_name or "")
-        models = _models(candidate)
+        asked = replace(asked, url=f"{url}/v1")
+        models = _models(asked)
     if not models:
         raise BadArgument(f"{url} lists no model.", hint="Write the address that ends in /v1.")
     if model is not None and model not in models:
@@ -73,21 +100,31 @@ def attach(url: str, *, name: str | None, model: str | None, key_name: str | Non
         )
     model = model or models[0]
     name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", model.rpartition("/")[2])[:63].strip("-._")
+    _check_name(name)
+    names.refuse_taken(workspace, name)
+    made = replace(asked, name=name, model=model)
+    settings.update_config(lambda document: _add(document, made))
+    return made
+
+
+def _check_name(name: str) -> None:
     if not _NAME.fullmatch(name):
         raise BadArgument(f"{name!r} cannot be an endpoint's name.", hint="Use letters, digits, dots and dashes.")
-    made = Attached(name, candidate.url, model, key_name or "")
 
-    def add(document: Any) -> None:
-        import tomlkit
 
-        table = document.setdefault("attached", tomlkit.table(is_super_table=True))
-        if name in table:
-            raise AlreadyExists(f"{name} is attached already.", hint=f"Detach it first: podlab model detach {name}")
-        fields = {"url": made.url, "model": made.model} | ({"key": made.key_name} if made.key_name else {})
-        table[name] = fields
+def _add(document: Any, made: Attached) -> None:
+    """Put it into [attached]. Raises AlreadyExists: somebody may have taken the name since it was looked at."""
+    import tomlkit
 
-    settings.update_config(add)
-    return made
+    table = document.setdefault("attached", tomlkit.table(is_super_table=True))
+    if made.name in table:
+        raise AlreadyExists(
+            f"{made.name} is attached already.", hint=f"Detach it first: podlab model detach {made.name}"
+        )
+    fields: dict[str, str | bool] = {"url": made.url, "model": made.model}
+    fields |= {"key": made.key_name} if made.key_name else {}
+    fields |= {"key_in_clear": True} if made.key_in_clear else {}
+    table[made.name] = fields
 
 
 def detach(workspace: Workspace, name: str) -> None:
@@ -184,20 +221,32 @@ def _models(attached: Attached) -> list[str]:
 
 
 def _checked(url: str) -> str:
-    """An address a client can use. Raises BadArgument."""
+    """An address a client can use. Raises BadArgument, which shows nothing that may be a password."""
+    shown = re.split(r"[?#]", url.rpartition("@")[2])[0][:200]
     try:
         parts = urllib.parse.urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError as error:
-        raise BadArgument(f"{url[:200]!r} is no address: {error}.", hint="Write http://HOST:PORT/v1") from error
-    if parts.scheme not in ("http", "https") or not host or not url.isprintable() or " " in url:
-        raise BadArgument(f"{url[:200]!r} is no address of a server.", hint="Write http://HOST:PORT/v1")
+        raise BadArgument(f"{shown!r} is no address of a server.", hint="Write http://HOST:PORT/v1") from error
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
         raise BadArgument(
             "An address with a password, a query or a fragment is not kept.",
             hint="Keep the key with podlab secret set NAME, and name it: --key-env NAME",
         )
+    if parts.scheme not in ("http", "https") or not host or not url.isprintable() or " " in url:
+        raise BadArgument(f"{shown!r} is no address of a server.", hint="Write http://HOST:PORT/v1")
     return url.rstrip("/")
+
+
+def _is_private(url: str) -> bool:
+    """Whether nobody on the way reads what goes there: it is encrypted, or does not leave this computer."""
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme == "https" or parts.hostname == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(parts.hostname or "").is_loopback
+    except ValueError:
+        return False
 
 
 def _id(name: str) -> str:
@@ -206,7 +255,9 @@ def _id(name: str) -> str:
 
 def _from_table(name: str, fields: Any) -> Attached:
     try:
-        found = Attached(name, fields["url"], fields["model"], fields.get("key", ""))
+        found = Attached(
+            name, fields["url"], fields["model"], fields.get("key", ""), fields.get("key_in_clear", False) is True
+        )
     except (KeyError, TypeError, AttributeError) as error:
         raise BadSettings(f"[attached.{name}] lacks {error}.", hint="Mend it with: podlab config edit") from error
     if not all(isinstance(value, str) for value in (found.url, found.model, found.key_name)):

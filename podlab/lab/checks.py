@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from podlab.engines.base import Environment
 from podlab.engines.builds import MIN_DRIVERS, Build
@@ -33,7 +33,6 @@ MODEL_BYTES = 5 * 2**30
 SLOW_BYTES_PER_S = 1_000_000
 WITHOUT_INDEX = "podlab resolves and downloads the wheels here, and sends them"
 APT = "apt-get install"
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,6 @@ class Place:
     writable: bool
     existing: str
     free_bytes: int
-    device: int
 
 
 @dataclass(frozen=True)
@@ -145,7 +143,7 @@ def place_from(wire: Wire) -> Place:
     """A place as the pod told it."""
     return Place(
         wire.text("path"), wire.flag("there"), wire.flag("mounted"), wire.flag("writable"), wire.text("existing"),
-        wire.whole("free_bytes"), wire.whole("device"),
+        wire.whole("free_bytes"),
     )  # fmt: skip
 
 

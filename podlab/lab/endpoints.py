@@ -133,9 +133,7 @@ def stop(workspace: Workspace, name: str, on: str | None = None) -> Work[Endpoin
     return (yield from stop_and_look(workspace, name, on))[0]
 
 
-def stop_and_look(
-    workspace: Workspace, name: str, on: str | None = None
-) -> Work[tuple[Endpoint, FreedMemory | None]]:
+def stop_and_look(workspace: Workspace, name: str, on: str | None = None) -> Work[tuple[Endpoint, FreedMemory | None]]:
     """As `stop`, and where the pod has GPUs, see what came back of the memory that it held there."""
     pod, facts = find(workspace, name, on)
     held = holders.holding(workspace, pod, facts)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from podlab.engines.base import Environment
 from podlab.errors import EngineUnavailable, SupervisorError
-from podlab.events import Stage, Work
+from podlab.events import Notice, Stage, Work
 from podlab.types import EngineVersions
 from podlab.wire import Wire
 
@@ -29,33 +29,74 @@ FLAGS_LIMIT = 5000
 
 
 def chosen(
-    workspace: Workspace, pod: Pod, facts: PodFacts, engine: str, *, version: str | None, python: str | None
-) -> Work[Environment | None]:
+    workspace: Workspace, pod: Pod, facts: PodFacts, engine: str, *, version: str | None, python: str | None,
+    keep: bool = True,
+) -> Work[Environment | None]:  # fmt: skip
     """What an engine is to be run with: the environment of `python`, else the newest one there of `version` (None: of
-    any), else None: one has to be made. Raises EngineUnavailable when `python` cannot run the engine."""
+    any) that works, else None: one has to be made. Without `keep` nothing of what is seen is written down there.
+
+    Raises EngineUnavailable when `python` cannot run the engine."""
     known = _recorded(workspace, pod, facts, engine)
     if python is not None:
         path = _absolute(python, facts.user_home)
-        for environment, stale in known:
-            if environment.adopted and environment.python == path and not stale:
-                return environment
-        return (yield from adopt(workspace, pod, facts, engine, path))
-    for environment, stale in known:
-        if version in (None, environment.version, environment.version.partition("+")[0]):
-            return (yield from adopt(workspace, pod, facts, engine, environment.python)) if stale else environment
+        for each in known:
+            if each.environment.adopted and each.environment.python == path and not each.stale:
+                return each.environment
+        return (yield from adopt(workspace, pod, facts, engine, path, keep=keep))
+    for each in known:
+        if not _is_of(each.environment, version):
+            continue
+        try:
+            found = yield from _current(workspace, pod, facts, each, keep=keep)
+        except EngineUnavailable as error:
+            yield Notice(f"{error.message} Looking for another environment.", "warning")
+            continue
+        if _is_of(found, version):  # a stale one may be of another version by now
+            return found
     return None
 
 
-def adopt(workspace: Workspace, pod: Pod, facts: PodFacts, engine: str, python: str) -> Work[Environment]:
-    """Look at a person's environment on the pod and keep what was seen. Raises EngineUnavailable saying why not."""
+def _is_of(environment: Environment, version: str | None) -> bool:
+    return version in (None, environment.version, environment.version.partition("+")[0])
+
+
+def _current(workspace: Workspace, pod: Pod, facts: PodFacts, known: _Known, *, keep: bool) -> Work[Environment]:
+    """An environment on record as it is now: looked at again where its record is stale or knows no options yet.
+
+    Raises EngineUnavailable when a stale one does not work any more.
+    """
+    environment = known.environment
+    if known.stale:
+        return (yield from adopt(workspace, pod, facts, environment.engine, environment.python, keep=keep))
+    if not known.unread:
+        return environment
+    yield Stage("environment", f"Asking {environment.engine} {environment.version} on {pod.name} for its options")
+    words = ("read" if keep else "look", environment.engine, environment.python)
+    try:
+        answer = _ask(workspace, pod, facts, *words, timeout_s=ADOPT_TIMEOUT_S)
+    except EngineUnavailable as error:  # then options are not checked beforehand, and the engine itself refuses them
+        yield Notice(f"The options of {environment.engine} {environment.version} are not known: {error.message}")
+        return environment
+    told = _known(Wire(answer.get("environment"), "an environment")).environment
+    return replace(environment, flags=told.flags)
+
+
+def adopt(
+    workspace: Workspace, pod: Pod, facts: PodFacts, engine: str, python: str, *, keep: bool = True
+) -> Work[Environment]:
+    """Look at a person's environment on the pod, and with `keep` put on record what was seen.
+
+    Raises EngineUnavailable saying why it cannot be used.
+    """
     yield Stage("environment", f"Looking at {python} on {pod.name}")
-    answer = _ask(workspace, pod, facts, "adopt", engine, python, timeout_s=ADOPT_TIMEOUT_S)
-    return _environment(Wire(answer.get("environment"), "an environment"))[0]
+    what = "adopt" if keep else "look"
+    answer = _ask(workspace, pod, facts, what, engine, python, timeout_s=ADOPT_TIMEOUT_S)
+    return _known(Wire(answer.get("environment"), "an environment")).environment
 
 
 def listed(workspace: Workspace, pod: Pod, facts: PodFacts) -> tuple[Environment, ...]:
     """Every environment on a pod, the newest record first."""
-    return tuple(environment for environment, _ in _recorded(workspace, pod, facts))
+    return tuple(known.environment for known in _recorded(workspace, pod, facts))
 
 
 @dataclass(frozen=True)
@@ -71,9 +112,10 @@ def prepared(workspace: Workspace, pod: Pod, facts: PodFacts, engine: str, versi
     """The environment with this very version: one that was made for it, else a person's own that is on record."""
     found = [each for each in _records(workspace, pod, facts) if each.text("engine", 64) == engine]
     for wire in sorted(found, key=lambda each: each.flag("adopted")):
-        environment, stale = _environment(wire)
+        known = _known(wire)
+        environment = known.environment
         own = (environment.version, environment.version.partition("+")[0]) if environment.adopted else ()
-        if not stale and version in (wire.text("label", 64), *own):
+        if not known.stale and version in (wire.text("label", 64), *own):
             return Prepared(environment, wire.text("path"), versions_from(wire, environment.version))
     return None
 
@@ -85,11 +127,18 @@ def versions_from(wire: Wire, engine: str = "") -> EngineVersions:
     return EngineVersions(texts[0] or engine or None, *texts[1:])
 
 
-def _recorded(
-    workspace: Workspace, pod: Pod, facts: PodFacts, engine: str | None = None
-) -> list[tuple[Environment, bool]]:
-    found = [_environment(record) for record in _records(workspace, pod, facts)]
-    return [each for each in found if engine in (None, each[0].engine)]
+@dataclass(frozen=True)
+class _Known:
+    """An environment on record. `stale`: its package has changed since; `unread`: its options were never asked for."""
+
+    environment: Environment
+    stale: bool
+    unread: bool
+
+
+def _recorded(workspace: Workspace, pod: Pod, facts: PodFacts, engine: str | None = None) -> list[_Known]:
+    found = [_known(record) for record in _records(workspace, pod, facts)]
+    return [each for each in found if engine in (None, each.environment.engine)]
 
 
 def _records(workspace: Workspace, pod: Pod, facts: PodFacts) -> list[Wire]:
@@ -100,12 +149,12 @@ def _records(workspace: Workspace, pod: Pod, facts: PodFacts) -> list[Wire]:
     return [Wire(record, "an environment") for record in records[:1000]]
 
 
-def _environment(wire: Wire) -> tuple[Environment, bool]:
+def _known(wire: Wire) -> _Known:
     environment = Environment(
         wire.text("engine", 64), wire.text("version", 64), wire.text("python"), wire.texts("program", count=16),
         frozenset(wire.texts("flags", 128, FLAGS_LIMIT)), wire.flag("adopted"),
     )  # fmt: skip
-    return environment, wire.flag("stale")
+    return _Known(environment, wire.flag("stale"), wire.has("unread") and wire.flag("unread"))
 
 
 def _ask(workspace: Workspace, pod: Pod, facts: PodFacts, *words: str, timeout_s: float) -> dict[str, Any]:

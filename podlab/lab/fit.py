@@ -1,4 +1,4 @@
-"""Does a model fit on a pod, or on GPUs that nobody has yet? The arithmetic's answer, and the refusal of a start."""
+"""Does a model fit on a pod, or on GPUs that nobody has yet? The arithmetic's answer, and the way out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from podlab.catalog.fit import FitResult, Wish, default_wish, fit
 from podlab.catalog.fit_file import HostRoom, fit_file
 from podlab.catalog.geometry import Geometry, GpuRoom
 from podlab.catalog.reading import geometry_of
-from podlab.errors import BadArgument, EngineUnavailable
+from podlab.errors import BadArgument
 from podlab.events import Stage, Work
 from podlab.lab import gpus as live
 from podlab.lab.workspace import Workspace
@@ -79,23 +79,6 @@ def verdict(entry: ModelEntry, geometry: Geometry, rooms: Sequence[GpuRoom], wis
 def _could(result: FitResult) -> bool:
     """Whether a smaller wish would fit on the very GPUs that were judged."""
     return any(way.gpus == len(result.gpus) for way in result.nearest)
-
-
-def check_fit(
-    entry: ModelEntry, rooms: Sequence[GpuRoom], wish: Wish, *, geometry: Geometry | None = None, force: bool = False
-) -> FitResult | None:
-    """Before a start on exactly `rooms`: the verdict, or None where nothing is known to judge by.
-
-    `geometry` where somebody has read it already; else the entry's own, and no network is asked. Raises
-    EngineUnavailable with the reason and the nearest that fits, unless `force`.
-    """
-    known = geometry or entry.geometry
-    if known is None or not rooms:
-        return None
-    judged = fit_file(known, rooms, wish) if entry.format == "gguf" else fit(known, rooms, wish)
-    if judged.fits is False and not force:
-        raise EngineUnavailable(f"{entry.id} does not fit: {judged.reason}", hint=advice(judged))
-    return judged
 
 
 def advice(result: FitResult) -> str:

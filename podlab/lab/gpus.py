@@ -66,13 +66,10 @@ def stream(
     return Stream(lambda: _probe(workspace, pod, interval_s), pod.name, on_lost=on_lost)
 
 
-def rooms(workspace: Workspace, pod: Pod) -> tuple[GpuRoom, ...]:
-    """The cards of a pod that an endpoint can be put on, with the memory that is free now. Raises as `sample` does."""
-    return rooms_from(sample(workspace, pod), workspace.side(pod).list())
-
-
 def rooms_from(found: PodSample, endpoints: Sequence[Facts]) -> tuple[GpuRoom, ...]:
-    """The same from what is known already. `endpoints` are all that the pod has on record; the living ones count.
+    """The cards of a pod that an endpoint can be put on, with the memory that was free at the sample.
+
+    `endpoints` are all that the pod has on record; the living ones count.
 
     Left out: a card that is lost, silent or does not tell its memory, for nothing can be promised of it; and a card
     that is cut into MIG instances, which are chosen by their UUID and not by a number.

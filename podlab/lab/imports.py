@@ -132,8 +132,10 @@ def _pi(text: str, path: Path) -> Findings:
     machines = []
     for name, fields in document.get("pods", {}).items():
         served = [
-            f"pi started {run.get('model')} there as {label} on port {run.get('port')}; podlab cannot adopt it. "
-            f"Stop it with pi, then: podlab model start {run.get('model')} --name {label} --on {name}"
+            f"pi started {run.get('model')} there as {label} on port {run.get('port')}. "
+            f"To take it over as it runs: podlab model adopt --pid {run.get('pid')} --on {name} --name {label} "
+            f"--key-env PI_API_KEY. Or stop it with pi, then: "
+            f"podlab model start {run.get('model')} --name {label} --on {name}"
             for label, run in (fields.get("models") or {}).items()
         ]
         machines.append(Machine(name, _a_text(fields["ssh"]), fields.get("modelsPath"), tuple(served)))

@@ -19,6 +19,7 @@ from podlab.catalog.sources import FolderSource, HubRepo, HubSource, PodSource
 from podlab.engines import engine_named
 from podlab.engines.base import Backend, Cause, Diagnosis, Engine, Loading, LoadStage, SentFile, ServeSpec
 from podlab.engines.base import PodFacts as EngineFacts
+from podlab.engines.given import check_words
 from podlab.errors import (
     AlreadyExists,
     BadArgument,
@@ -31,7 +32,7 @@ from podlab.errors import (
     Unreachable,
 )
 from podlab.events import Notice, Stage, Work
-from podlab.lab import attached, endpoints, environments, files, placement, pods
+from podlab.lab import endpoints, environments, files, names, placement, pods
 from podlab.lab.facts import Facts, HealthCheck, PodFacts
 from podlab.lab.patience import Patience, abandon, persistent, repeated
 from podlab.lab.supervisor import PodSide, result_of
@@ -77,12 +78,11 @@ class Prepared:
 def plan(workspace: Workspace, pod: Pod, wish: Wish) -> Work[tuple[str, ...]]:
     """What `start` would do, without doing any of it: the exact commands, their environment, the GPUs and the port.
 
-    The pod is asked, and nothing on it is changed but the record of an environment that --python names. Refuses what
-    `start` would refuse.
+    The pod is asked, and nothing on it is changed. Refuses what `start` would refuse.
     """
     entry, options = _asked(wish)
     facts = yield from pods.reach(workspace, pod)
-    ready = yield from _prepared(workspace, pod, facts, entry, options, wish)
+    ready = yield from _prepared(workspace, pod, facts, entry, options, wish, keep=False)
     source, name = catalog.resolve(entry), ready.spec.served_name
     brings = (
         [f"send {source.path} to {pod.name}, unless it is there"]
@@ -107,14 +107,15 @@ def _shown(step: Step) -> str:
 
 
 def _prepared(
-    workspace: Workspace, pod: Pod, facts: PodFacts, entry: catalog.ModelEntry, options: ServeSpec, wish: Wish
-) -> Work[Prepared]:
-    """Choose environment, GPUs and arguments. An environment that --python names is looked at, and put on record."""
+    workspace: Workspace, pod: Pod, facts: PodFacts, entry: catalog.ModelEntry, options: ServeSpec, wish: Wish, *,
+    keep: bool = True,
+) -> Work[Prepared]:  # fmt: skip
+    """Choose environment, GPUs and arguments. With `keep` what was seen of an environment is put on record."""
     engine = engine_named(wish.engine or entry.engine)
     spec, machine = _located(options, pod, facts, entry), _machine(pod, facts)
     if engine.name in environments.ENGINES:
         environment = yield from environments.chosen(
-            workspace, pod, facts, engine.name, version=wish.engine_version, python=wish.python
+            workspace, pod, facts, engine.name, version=wish.engine_version, python=wish.python, keep=keep
         )
         spec = replace(spec, environment=environment)
     placed = yield from placement.placed(workspace, pod, facts, entry, wish, spec, engine)
@@ -145,7 +146,7 @@ def start(
     engine, spec, steps = ready.engine, ready.spec, ready.steps
     for note in ready.notes:
         yield Notice(note)
-    _refuse_name_elsewhere(workspace, pod, name)
+    names.refuse_taken(workspace, name, but_on=pod)
     yield from _send_model(workspace, pod, entry, spec)
     endpoint_id = uuid.uuid4().hex
     side = workspace.side(pod)
@@ -161,7 +162,7 @@ def start(
                 secrets=step_secrets, files={file.name: file.text for file in ready.files},
                 health=HealthCheck(name, engine.health_path, engine.models_path, engine.probe_path),
                 gpus=spec.gpus,
-                meta=meta_of(spec, fetched=spec.hub is not None or spec.hub_repo is not None),
+                meta=meta_of(spec, wish, fetched=spec.hub is not None or spec.hub_repo is not None),
             )
         )  # fmt: skip
     except KeyboardInterrupt:
@@ -255,6 +256,7 @@ def _asked(wish: Wish) -> tuple[catalog.ModelEntry, ServeSpec]:
     )  # fmt: skip
     if wish.python is not None and engine.name not in environments.ENGINES:
         raise BadArgument(f"{engine.name} is not run with an environment of yours.", hint="Leave --python out.")
+    check_words([wish.python] if wish.python else [])
     engine.check_options(spec)
     return entry, spec
 
@@ -286,7 +288,7 @@ def _running(workspace: Workspace, pod: Pod, name: str, model: str, wish: Wish) 
     if endpoint is None:
         return None
     if endpoint.model != model:
-        raise _name_taken(name, f"is the name of an endpoint on {pod.name} that serves {endpoint.model}.")
+        raise names.name_taken(name, f"is the name of an endpoint on {pod.name} that serves {endpoint.model}.")
     (facts,) = workspace.side(pod).status([endpoint.id])
     if facts.ended:
         return None
@@ -302,32 +304,6 @@ def _running(workspace: Workspace, pod: Pod, name: str, model: str, wish: Wish) 
         return endpoint
     last = yield from _until_ready(workspace, pod, endpoint.id, engine_named(endpoint.engine), {}, port_fixed=True)
     return endpoints.endpoint_of(workspace, pod, last)
-
-
-def _refuse_name_elsewhere(workspace: Workspace, pod: Pod, name: str) -> None:
-    """Raise AlreadyExists when another pod has an endpoint of that name: those it was last seen on are asked now."""
-
-    def seen_on(other: Pod) -> bool:
-        return any(each.name == name and each.pid is not None for each in workspace.store.endpoints_of(other.id))
-
-    if (theirs := attached.named(name)) is not None:
-        raise AlreadyExists(
-            f"{name} is the name of an attached server, {theirs.url}.",
-            hint=f"Choose another name with --name, or podlab model detach {name}",
-        )
-    others = [other for other in pods.all_pods() if other.id != pod.id]
-    found, _ = endpoints.listing(workspace, [other for other in others if seen_on(other)])
-    for endpoint in found:
-        if endpoint.name == name and endpoint.state in ALIVE:
-            raise _name_taken(name, f"is the name of an endpoint on {endpoint.pod} that serves {endpoint.model}.")
-        if endpoint.name == name and endpoint.state is EndpointState.UNREACHABLE:
-            raise _name_taken(
-                name, f"was last seen on {endpoint.pod}, which does not answer now: it may still run there."
-            )
-
-
-def _name_taken(name: str, why: str) -> AlreadyExists:
-    return AlreadyExists(f"{name} {why}", hint=f"Choose another name with --name, or stop it: podlab model stop {name}")
 
 
 def _machine(pod: Pod, facts: PodFacts) -> EngineFacts:
@@ -352,6 +328,7 @@ def _located(options: ServeSpec, pod: Pod, facts: PodFacts, entry: catalog.Model
         return replace(spec, hub=source)
     if isinstance(source, HubRepo):
         return replace(spec, hub_repo=source)
+    check_words([str(source.path)])
     if isinstance(source, PodSource) or pod.provider == "local" or (isinstance(source, FolderSource) and source.on_pod):
         return replace(spec, model_path=str(source.path))
     if isinstance(source, FolderSource):
@@ -393,8 +370,8 @@ def _send_model(workspace: Workspace, pod: Pod, entry: catalog.ModelEntry, spec:
 def _found(wanted: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:
     """The values of the secrets that each step wants, as far as they are here."""
     given: dict[str, dict[str, str]] = {}
-    for step, names in wanted.items():
-        values = {name: secrets.find(name) for name in names}
+    for step, wished in wanted.items():
+        values = {name: secrets.find(name) for name in wished}
         given[step] = {name: value.reveal() for name, value in values.items() if value is not None}
     return {step: values for step, values in given.items() if values}
 

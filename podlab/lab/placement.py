@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -23,10 +24,13 @@ if TYPE_CHECKING:
     from podlab.lab.facts import PodFacts
     from podlab.lab.wish import Wish
     from podlab.lab.workspace import Workspace
-    from podlab.types import Pod
+    from podlab.types import Pod, PodSample
 
 _OWN_ENV = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
 """What the engine makes of `ServeSpec.gpus` by itself."""
+
+_NO_DRIVER = "no NVIDIA driver was found"
+"""How the detail of remote/probe.py begins where NVIDIA's library is not there."""
 
 
 @dataclass(frozen=True)
@@ -43,17 +47,22 @@ def placed(
 ) -> Work[Placed]:
     """Choose GPUs, cut, context and arguments for a start, or refuse what cannot fit (not with --force).
 
-    Raises EngineUnavailable with the nearest that fits, BadArgument for GPUs that are not there, and as the probe does.
+    Raises EngineUnavailable with the nearest that fits or why no GPU of the pod can be used, BadArgument for GPUs that
+    are not there, and as the probe does.
     """
     if engine.name == "llamacpp":
         _refuse_beyond_memory(entry, facts, wish, spec)
         return Placed(spec)
     yield Stage("gpus", f"Looking at the GPUs of {pod.name}")
-    rooms = gpus.rooms(workspace, pod)
+    sample = gpus.sample(workspace, pod)
+    rooms = gpus.rooms_from(sample, workspace.side(pod).list())
+    if not rooms:
+        _refuse_unusable(pod, sample)
     geometry = yield from _shape(entry) if rooms else _nothing()
     asked = ServeWish(
-        gpus=wish.gpus, context=wish.context, memory_ratio=wish.memory_ratio, extra=spec.extra, force=wish.force
-    )
+        gpus=wish.gpus, context=wish.context, memory_ratio=wish.memory_ratio, concurrency=wish.slots or 1,
+        extra=spec.extra, force=wish.force,
+    )  # fmt: skip
     environment = spec.environment
     version = environment.version if environment is not None else spec.engine_version
     plan = planner.plan(
@@ -64,11 +73,39 @@ def placed(
         replace(
             spec, gpus=plan.gpus, tensor_parallel=plan.tensor_parallel, data_parallel=plan.data_parallel,
             expert_parallel=plan.expert_parallel, memory_ratio=plan.memory_ratio, extra=plan.args,
-            context=wish.context or plan.context or spec.context,
+            context=plan.context or spec.context,
             env=tuple((dict(recipe_env) | dict(spec.env)).items()),
         ),
         len(rooms), plan.reasons,
     )  # fmt: skip
+
+
+def _refuse_unusable(pod: Pod, sample: PodSample) -> None:
+    """A pod without a usable GPU is a CPU only where it has no cards and its driver is in no trouble: a start that
+    names no GPU would take whichever the engine finds. Raises EngineUnavailable with what is wrong with each card."""
+    why = "; ".join(_unusable(sample)) or ("" if _has_no_driver(sample) else sample.detail)
+    if why:
+        raise EngineUnavailable(
+            f"No GPU of {pod.name} can be used: {why}.",
+            hint=f"See: podlab pod gpu {pod.name}. Or use another pod with --on POD.",
+        )
+
+
+def _unusable(sample: PodSample) -> Iterator[str]:
+    """What is wrong with each card, a phrase each."""
+    cut = {gpu.parent for gpu in sample.gpus if gpu.mig and gpu.parent is not None}
+    for gpu in sample.gpus:
+        if gpu.lost:
+            yield f"GPU {gpu.index} is lost ({gpu.error or 'its driver no longer reaches it'})"
+        elif not gpu.mig and gpu.index not in cut:
+            yield f"GPU {gpu.index} cannot be read ({gpu.error or 'it does not tell its memory'})"
+    yield from (f"GPU {index} is cut into MIG instances, which podlab cannot choose yet" for index in sorted(cut))
+
+
+def _has_no_driver(sample: PodSample) -> bool:
+    """Whether the pod has neither NVIDIA's library nor its program, or a driver that found no card. What its program
+    says follows a semicolon."""
+    return not sample.detail or (sample.detail.startswith(_NO_DRIVER) and ";" not in sample.detail)
 
 
 def _shape(entry: ModelEntry) -> Work[Geometry | None]:

@@ -14,7 +14,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from importlib import resources
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal
 
 from podlab.engines.base import PodFacts as EngineFacts
 from podlab.engines.builds import Build, build_named, present_here
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
 META = "setup"
 """Under this name a job says which environment it makes."""
 WATCH_S = 3600.0
-RECORD_LIMIT_BYTES = 2**18
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -322,10 +320,9 @@ def _environment(run: _Run) -> Work[str]:
     last = yield from _watched(run, job_id)
     if last.exit is None or last.exit.status != 0:
         raise _failure(run, last)
-    path = f"{run.facts.home}/jobs/{job_id}/environment.json"
     run.there = environments.prepared(run.workspace, run.pod, run.facts, run.build.engine, run.build.version)
     if run.there is None:
-        raise SupervisorError(f"{run.build.title} was installed on {run.pod.name}, and is not there: see {path}.")
+        raise SupervisorError(f"{run.build.title} was installed on {run.pod.name} by {job_id}, and is not there.")
     wheels.forget(run.build)
     return f"{run.build.title} was installed"
 

@@ -63,16 +63,30 @@ class Wish:
         given = {
             "--port": self.port or None, "--context": self.context, "--slots": self.slots,
             "--gpu-layers": self.gpu_layers, "--backend": self.backend, "--memory": self.memory_ratio,
+            "--engine": self.engine, "--engine-version": self.engine_version, "--python": self.python,
+            "--env": shlex.join(sorted(self.env)) or None, "--gpus": self._gpus(),
             "--": shlex.join(self.extra) or None,
         }  # fmt: skip
         return {option: str(value) for option, value in given.items() if value is not None}
 
+    def _gpus(self) -> str | None:
+        """As a person writes them: how many as '2', which as '0,1' and '0,'."""
+        if self.gpus is None:
+            return None
+        return str(self.gpus) if isinstance(self.gpus, int) else _listed(self.gpus)
 
-def meta_of(spec: ServeSpec, *, fetched: bool) -> dict[str, object]:
-    """What is kept beside an endpoint: its options in force, and whether the pod `fetched` the weights by itself."""
+
+def meta_of(spec: ServeSpec, wish: Wish, *, fetched: bool) -> dict[str, object]:
+    """What is kept beside an endpoint: its options in force, and whether the pod `fetched` the weights by itself.
+
+    Of the environment's variables, those that were asked for: a recipe's own come with every start of the model.
+    """
+    own = spec.environment
     in_force = {
         "--context": spec.context, "--slots": spec.slots, "--gpu-layers": spec.gpu_layers, "--backend": spec.backend,
         "--memory": spec.memory_ratio, "--": shlex.join(spec.extra),
+        "--engine-version": own.version if own else spec.engine_version, "--python": own.python if own else None,
+        "--env": shlex.join(sorted(wish.env)), "--gpus": _listed(spec.gpus),
     }  # fmt: skip
     texts = {option: "" if value is None else str(value) for option, value in in_force.items()}
     kept = {option: text for option, text in texts.items() if len(text) <= KEPT_CHARS}
@@ -87,9 +101,29 @@ def was_fetched(facts: Facts) -> bool:
 def differences(wish: Wish, facts: Facts) -> list[str]:
     """The given options that an endpoint does not run with, a phrase each. What was not kept is not compared."""
     kept = facts.meta.get("options")
-    running: dict[object, object] = {**(kept if isinstance(kept, dict) else {}), "--port": str(facts.port)}
+    running: dict[object, object] = {
+        **(kept if isinstance(kept, dict) else {}),
+        "--port": str(facts.port),
+        "--engine": facts.engine,
+    }
     return [
         f"{'engine options' if option == '--' else option} {running[option] or 'left open'} (asked: {asked})"
         for option, asked in wish.options().items()
-        if option in running and running[option] != asked
+        if option in running and not _same(option, str(running[option]), asked)
     ]
+
+
+def _same(option: str, running: str, asked: str) -> bool:
+    """Whether what runs is what was asked for, in other words perhaps."""
+    match option:
+        case "--engine-version":  # 0.32.0 is 0.32.0+cpu too
+            return asked in (running, running.partition("+")[0])
+        case "--python" if not asked.startswith("/"):
+            return running.endswith("/" + asked.removeprefix("~").lstrip("/"))
+        case "--gpus" if asked.isdigit():  # how many, whichever
+            return len([card for card in running.split(",") if card]) == int(asked)
+    return running == asked
+
+
+def _listed(gpus: tuple[int, ...]) -> str:
+    return ",".join(map(str, gpus)) + ("," if len(gpus) == 1 else "")

@@ -1,8 +1,8 @@
 """Puts a server that runs already on record, so that it is shown, reached, logged and stopped like any other.
 
-Standard library only, Python 3.8 or newer; travels inside the supervisor with changes.py. Either processes of ours whose
-record is gone or torn, found by their mark, or a process that somebody else started. What cannot be known any more (how
-it was started, so no restart) is left out; nothing about the process itself is changed.
+Standard library only, Python 3.8 or newer; travels inside the supervisor with changes.py. Either processes of ours
+whose record is gone or torn, found by their mark, or a process that somebody else started. What cannot be known any
+more (how it was started, so no restart) is left out; nothing about the process itself is changed.
 """
 
 from __future__ import annotations
@@ -55,21 +55,24 @@ def adopt(home: str, request: Json, beat: Callable[[], None]) -> str:
         folder = None
         if pid is not None:
             refuse_ours(table, pid)
-            id, pids = os.urandom(16).hex(), [pid]
+            ident = os.urandom(16).hex()
+            pids = [pid, *sorted(table.of(ident, pid) - {pid})]  # a script that started it may be what is known
         else:
-            id = str(wanted)
-            folder, pids = find_folder(home, wanted), sorted(table.of(id))
+            ident = str(wanted)
+            folder, pids = find_folder(home, wanted), sorted(table.of(ident))
             if folder is not None and not folder.damaged:
-                raise Fault("name_taken", f"{id} is on record already")
+                raise Fault("name_taken", f"{ident} is on record already")
             if not pids:
-                raise Fault("unknown_id", f"no process of {id} runs")
+                raise Fault("unknown_id", f"no process of {ident} runs")
         server = the_server(pids, [key] if key else known_keys(pids, folder))
-        name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", server["model"].rpartition("/")[2])[:60].strip("-._") or "adopted"
+        name = (
+            name or re.sub(r"[^A-Za-z0-9._-]+", "-", server["model"].rpartition("/")[2])[:60].strip("-._") or "adopted"
+        )
         living, _ = sorted_out(home, "endpoint", table)
         if any(other.spec["name"] == name for other in living):
             raise Fault("name_taken", f"an endpoint named {name} runs already")
-        put_on_record(home, id, name, server, folder)
-    return id
+        put_on_record(home, ident, name, server, folder)
+    return ident
 
 
 def refuse_ours(table: Table, pid: object) -> None:
@@ -181,7 +184,9 @@ def put_on_record(home: str, id: str, name: str, server: Json, folder: Folder | 
         raise Fault("unknown_id", f"process {server['pid']} has just ended")
     argv = list(masked(words_of(server["pid"], "cmdline")))
     line = " ".join(argv).lower()
-    visible = dict(word.partition("=")[::2] for word in words_of(server["pid"], "environ")).get("CUDA_VISIBLE_DEVICES", "")
+    visible = dict(word.partition("=")[::2] for word in words_of(server["pid"], "environ")).get(
+        "CUDA_VISIBLE_DEVICES", ""
+    )
     spec = {
         "v": 1, "id": id, "name": name, "kind": "endpoint", "adopted": True, "cwd": None, "port": server["port"],
         "steps": [{"name": "serve", "argv": argv, "env": {}, "secrets": []}], "model": server["model"],

@@ -154,8 +154,7 @@ def free_ports() -> int:
 def disk_of(path: str) -> Json:
     """The disk below a folder that is there."""
     disk = os.statvfs(path)
-    return {"free_bytes": disk.f_bavail * disk.f_frsize, "total_bytes": disk.f_blocks * disk.f_frsize,
-            "device": os.stat(path).st_dev}  # fmt: skip
+    return {"free_bytes": disk.f_bavail * disk.f_frsize, "total_bytes": disk.f_blocks * disk.f_frsize}
 
 
 def place_of(path: str) -> Json:

@@ -2,11 +2,15 @@
 
     environments.py HOME list
     environments.py HOME adopt ENGINE PYTHON
+    environments.py HOME look ENGINE PYTHON
+    environments.py HOME read ENGINE PYTHON
 
 Prints one JSON line. A record is HOME/envs/<name>/podlab.json. What setup.py made lies beside its record; of an adopted
 environment there is nothing but the record, in HOME/envs/adopted-<engine>-<hash>: it belongs to its owner and is never
 written to. Adopting runs its Python once to see that the engine can be imported, of which version it is, and which
-options its server has; the record is stale once the engine's package there has changed.
+options its server has; the record is stale once the engine's package there has changed. `look` says the same and writes
+nothing. `read` does it for an environment that setup.py made, whose record knows of no options: they are kept in
+HOME/envs/<name>/options.json, and count until the package changes.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     Json = dict[str, Any]
 
 RECORD = "podlab.json"
+OPTIONS = "options.json"
 LOOK_S = 180.0
 # Of each engine: the module that is it, the programs that start its server, and how those tell their options.
 ENGINES = {
@@ -104,23 +109,55 @@ def look_at(engine: str, python: str) -> Json:
             "flags": flags, "file": file, "fingerprint": fingerprint(file)}  # fmt: skip
 
 
-def adopt(home: str, engine: str, python: str) -> Json:
-    """Take over an environment; what was known of it is replaced. Raises Failure."""
+def look(engine: str, python: str) -> Json:
+    """What an environment is, without writing it down. Raises Failure."""
     python = os.path.abspath(os.path.expanduser(python))  # not its target: a venv's Python is a link
     if not os.path.exists(python):
         raise Failure(f"there is no {python}")
-    record = look_at(engine, python)
+    return look_at(engine, python)
+
+
+def adopt(home: str, engine: str, python: str) -> Json:
+    """Take over an environment; what was known of it is replaced. Raises Failure."""
+    record = look(engine, python)
+    python = record["python"]
     name = f"adopted-{engine}-{hashlib.sha256(python.encode()).hexdigest()[:12]}"
     folder = os.path.join(home, "envs", name)
     os.makedirs(folder, mode=0o700, exist_ok=True)
     path = os.path.join(folder, RECORD)
+    write(path, record)
+    return dict(record, at=os.stat(path).st_mtime, stale=False)
+
+
+def write(path: str, document: Json) -> None:
+    """A JSON file, whole or not at all."""
     temporary = f"{path}.{os.getpid()}"
     with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(record, file)
+        json.dump(document, file)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
-    return dict(record, at=os.stat(path).st_mtime, stale=False)
+
+
+def read_options(home: str, engine: str, python: str) -> Json:
+    """Ask the engine of an environment that setup.py made for its options, and keep them. Raises Failure."""
+    env = os.path.dirname(os.path.dirname(python))
+    if os.path.dirname(env) != os.path.join(home, "envs") or not os.path.exists(os.path.join(env, RECORD)):
+        raise Failure(f"{python} is of no environment that was made here")
+    seen = look(engine, python)
+    write(os.path.join(env, OPTIONS), {name: seen[name] for name in ("flags", "file", "fingerprint")})
+    return dict(seen, adopted=False, stale=False)
+
+
+def options_of(env: str) -> list[str]:
+    """What `read_options` kept; [] when nothing, or when the engine's package has changed since."""
+    try:
+        with open(os.path.join(env, OPTIONS), encoding="utf-8") as file:
+            kept = json.load(file)
+        current = bool(kept["fingerprint"]) and fingerprint(kept["file"]) == kept["fingerprint"]
+        return [str(flag) for flag in kept["flags"]] if current else []
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def recorded(home: str) -> list[Json]:
@@ -145,14 +182,15 @@ def recorded(home: str) -> list[Json]:
 
 def made(env: str, record: Json) -> Json:
     """The record of what setup.py made, in the same words."""
-    programs, words, by_module = ENGINES[record["engine"]][1:4]
-    python = os.path.join(env, "bin", "python")
+    programs, words, by_module, help_words = ENGINES[record["engine"]][1:]
+    python, flags = os.path.join(env, "bin", "python"), options_of(env)
     program = [os.path.join(env, "bin", programs[0]), *words] if programs else [python, *by_module]
     if record.get("file") and not os.path.exists(record["file"]):
         raise KeyError("file")  # somebody took the engine out of it
     asked, versions = record["package"].partition("==")[2], record.get("versions") or {}
     return {"engine": record["engine"], "version": versions.get("engine") or asked, "python": python,
-            "program": program, "adopted": False, "flags": [], "path": env, "label": record.get("version") or asked,
+            "program": program, "adopted": False, "flags": flags,
+            "unread": bool(help_words) and not flags, "path": env, "label": record.get("version") or asked,
             "versions": versions}  # fmt: skip
 
 
@@ -160,7 +198,15 @@ def main() -> None:
     """See the top of this file."""
     home, what, *rest = sys.argv[1:]
     try:
-        answer: Json = {"environment": adopt(home, *rest)} if what == "adopt" else {"environments": recorded(home)}
+        answer: Json
+        if what == "list":
+            answer = {"environments": recorded(home)}
+        elif what == "adopt":
+            answer = {"environment": adopt(home, *rest)}
+        elif what == "read":
+            answer = {"environment": read_options(home, *rest)}
+        else:
+            answer = {"environment": dict(look(*rest), stale=False)}
     except Failure as failure:
         answer = {"error": str(failure)}
     except OSError as error:

@@ -281,7 +281,7 @@ def listening(path: str, whole: bool) -> Iterator[tuple[str, str]]:
                 fields = row.decode("ascii", "replace").split()
                 if fields[3] == "0A":
                     yield fields[1], fields[9]
-                elif fields[3] not in ("st", "03") and not whole:  # the head line; half-open ones, which old kernels mix in
+                elif fields[3] not in ("st", "03") and not whole:  # the head line; what old kernels list in between
                     return
     finally:
         os.close(descriptor)

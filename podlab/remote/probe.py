@@ -2,8 +2,8 @@
 
 Standard library only, Python 3.8 or newer. Sent to the pod's Python on standard input, followed by one line with the
 request, {"v": 1, "interval_s": 1.0, "home": null, "pynvml_bytes": 50000}, and that many bytes of zlib: the text of
-pynvml.py, so nothing has to be installed there. interval_s 0 means one line; another rate is another probe. With "cards_only" the
-line is of the cards alone and comes at once, as no rate of the machine has to be measured for it.
+pynvml.py, so nothing has to be installed there. interval_s 0 means one line; another rate is another probe. With
+"cards_only" that line is of the cards alone and comes at once: no rate of the machine has to be measured for it.
 
 Each line is {"v": 1, "at": ..., "source": ..., "host": {...}, "gpus": [...]}; the names inside are the fields of
 PodSample, HostSample, GpuSample and GpuProcess in podlab/types.py, and what is not known is left out. Where the first

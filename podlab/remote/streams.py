@@ -24,7 +24,7 @@ BLOCK_BYTES = 4096
 LINE_BYTES = 65536
 """How far ahead the start of a line is looked for, so that what is kept begins with one."""
 SLACK_BYTES = 2**20
-"""What a program may write between the last look at a file and its being emptied, without a position being used twice."""
+"""What a program may write between the last look at a file and its being emptied: no position is used twice."""
 TRIES = 200
 PUNCH_HOLE = 0x02 | 0x01
 """FALLOC_FL_PUNCH_HOLE and FALLOC_FL_KEEP_SIZE of linux/falloc.h."""

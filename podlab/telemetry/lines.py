@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from podlab.errors import SupervisorError
 from podlab.types import GpuProcess, GpuSample, HostSample, PodSample
 from podlab.wire import Wire
@@ -26,6 +28,19 @@ def sample_from(value: object, pod: str) -> PodSample:
 
 
 def _gpu_from(wire: Wire) -> GpuSample:
+    """One card. Memory that no card can have is not known then, and its error says why."""
+    gpu = _as_told(wire)
+    if gpu.index < 0:
+        raise SupervisorError(f"The probe speaks of a GPU with the number {gpu.index}.")
+    sizes = {"total": gpu.memory_total_bytes, "used": gpu.memory_used_bytes, "free": gpu.memory_free_bytes}
+    wrong = [f"{size} bytes {name}" for name, size in sizes.items() if size is not None and size < (name == "total")]
+    if not wrong:
+        return gpu
+    error = "; ".join([*([gpu.error] if gpu.error else []), f"its driver tells of {' and '.join(wrong)}"])[:TEXT_CUT]
+    return replace(gpu, error=error, memory_total_bytes=None, memory_used_bytes=None, memory_free_bytes=None)
+
+
+def _as_told(wire: Wire) -> GpuSample:
     return GpuSample(
         index=wire.whole("index"), name=_clean(wire, "name"), uuid=_clean(wire, "uuid"), lost=wire.flag("lost"),
         error=_clean(wire, "error"),

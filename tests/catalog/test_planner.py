@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from math import prod
 
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from podlab.catalog import arguments, choice
+from podlab.catalog import arguments, choice, memory
 from podlab.catalog.catalog import ModelEntry, find, recipes_of
 from podlab.catalog.families import parsers_of
-from podlab.catalog.fit import FitResult, Wish
+from podlab.catalog.fit import FitResult, Wish, default_wish
 from podlab.catalog.geometry import Geometry, GpuRoom
 from podlab.catalog.gpus import parse_gpus
 from podlab.catalog.planner import ServePlan, older, plan
@@ -172,6 +173,121 @@ def test_raw_arguments_decide_how_many_gpus(form: list[str]) -> None:
     assert found.args[-len(form) :] == tuple(form)
 
 
+@pytest.mark.parametrize(
+    "gpus, args, split",
+    [
+        (None, "--pipeline-parallel-size 2", (1, 1, 2)),
+        (2, "-pp 2", (1, 1, 2)),
+        (None, "-tp 2 --pipeline_parallel_size=2", (2, 1, 2)),
+        (4, "-dp 2", (2, 2, 1)),
+        (4, "-tp 2", (2, 2, 1)),
+        (None, "-tp=2 -dp=2 -pp=2", (2, 2, 2)),
+        (4, "--data_parallel_size 2 --pipeline-parallel-size 2", (1, 2, 2)),
+    ],
+)
+def test_all_that_multiplies_gpus_is_counted(gpus: int | None, args: str, split: tuple[int, int, int]) -> None:
+    found = planned(CODER, rooms_of("8x H200"), ServeWish(gpus=gpus, extra=tuple(args.split())))
+    assert (found.tensor_parallel, found.data_parallel, found.pipeline_parallel) == split
+    assert len(found.gpus) == prod(split)
+    assert found.args[-len(args.split()) :] == tuple(args.split())
+
+
+def test_a_recipe_that_says_something_else_than_was_asked_is_not_taken() -> None:
+    found = planned("openai/gpt-oss-120b", rooms_of("8x H100"), ServeWish(extra=("--data-parallel-size", "2")))
+    assert found.recipe is None
+    assert found.data_parallel == 2
+    assert len(found.gpus) == found.tensor_parallel * 2
+    assert planned("openai/gpt-oss-120b", rooms_of("8x H100"), ServeWish(extra=("-dp", "1"))).recipe is not None
+
+
+def test_stages_are_not_judged_and_that_is_said() -> None:
+    found = planned(CODER, rooms_of("2x H200"), ServeWish(extra=("-pp", "2")))
+    assert found.fit is None
+    assert any("not judged" in reason and "stages" in reason for reason in found.reasons)
+
+
+@pytest.mark.parametrize(
+    "gpus, args, needed",
+    [(2, "-tp 4", "4"), ((0, 3), "-tp 2 -dp 2", "4"), (3, "-pp 2", "a multiple of 2"), (8, "-tp 2 -dp 2", "4")],
+)
+def test_options_that_contradict_each_other_are_named_with_the_fix(
+    gpus: int | tuple[int, ...], args: str, needed: str
+) -> None:
+    with pytest.raises(BadArgument) as caught:
+        planned(CODER, rooms_of("8x H200"), ServeWish(gpus=gpus, extra=tuple(args.split())))
+    shown = gpus if isinstance(gpus, int) else "0,3"
+    assert caught.value.message.startswith(f"--gpus {shown} is ")
+    assert "-parallel-size" in caught.value.message and caught.value.message.endswith(f"needs {needed}.")
+    assert f"--gpus {needed.rpartition(' ')[2]}" in caught.value.hint and "leave" in caught.value.hint
+
+
+def test_that_the_engines_own_option_wins_is_said() -> None:
+    wish = ServeWish(context=4096, memory_ratio=0.5, extra=("--max-model-len", "8192", "--gpu-memory-utilization=0.9"))
+    found = planned(SMALL, rooms_of("H100"), wish)
+    assert (found.context, found.memory_ratio) == (8192, 0.9)
+    assert any(reason.startswith("--max-model-len 8192 wins over --context 4096") for reason in found.reasons)
+    assert any(reason.startswith("--gpu-memory-utilization 0.9 wins over --memory 0.5") for reason in found.reasons)
+    same = planned(SMALL, rooms_of("H100"), ServeWish(context=8192, extra=("--max-model-len", "8192")))
+    assert not any("wins over" in reason for reason in same.reasons)
+
+
+def test_a_gpu_on_which_a_server_of_ours_still_loads_is_left_to_it() -> None:
+    """It has taken nothing yet of the memory it will take."""
+    first = planned(SMALL, rooms_of("2x H100"))
+    pinned = [int(index in first.gpus) for index in (0, 1)]
+    second = planned(SMALL, rooms_of("2x H100", used_gb=[0, 8], endpoints=pinned))
+    assert (first.gpus, second.gpus) == ((0,), (1,))
+    assert not any("shared" in reason for reason in second.reasons)
+
+    third = planned(SMALL, rooms_of("2x H100", used_gb=[0, 80], endpoints=pinned))
+    assert third.gpus == (0,), "the other is full"
+    assert any("GPU 0 is shared with an endpoint of ours" in reason for reason in third.reasons)
+    named = planned(SMALL, rooms_of("2x H100", endpoints=pinned), ServeWish(gpus=(0,)))
+    assert any("GPU 0 is shared" in reason and "asked for" in reason for reason in named.reasons)
+    two = planned(CODER, rooms_of("3x H100", used_gb=[0, 5, 5], endpoints=[1, 0, 0]), ServeWish(gpus=2))
+    assert two.gpus == (1, 2)
+
+
+def test_so_many_requests_at_the_same_time_have_to_fit() -> None:
+    wish = ServeWish(context=40960, concurrency=64)
+    with pytest.raises(EngineUnavailable, match="not 64") as caught:
+        planned(SMALL, rooms_of("H100"), wish)
+    assert "--slots" in caught.value.hint and "--concurrency" not in caught.value.hint
+
+
+@pytest.mark.parametrize("engine", ["sglang", "tgi", "trtllm"])
+def test_other_engines_do_not_get_what_the_catalog_says_for_vllm(engine: str) -> None:
+    entry = replace(find("moonshotai/Kimi-K2.6"), geometry=None)
+    assert entry.min_version and entry.tool_parser
+    found = plan(entry, None, recipes_of(entry), rooms_of("8x V100 32GB"), engine=engine, version="0.1")
+    assert (found.args, found.recipe) == ((), None)
+    assert plan(entry, None, recipes_of(entry), (), engine=engine, version="0.1").args == ()
+
+
+def test_other_engines_own_names_of_the_cut_are_understood() -> None:
+    for flag in ("--tp-size", "--tp", "--num-shard"):
+        found = plan(find(CODER), None, (), rooms_of("4x H200"), ServeWish(extra=(flag, "2")), engine="sglang")
+        assert len(found.gpus) == found.tensor_parallel == 2
+
+
+@pytest.mark.parametrize("total", [0, 1, memory.DRIVER_BYTES])
+def test_a_card_that_claims_next_to_no_memory_holds_nothing(total: int) -> None:
+    with pytest.raises(EngineUnavailable):
+        planned(SMALL, [GpuRoom(0, "NVIDIA L4", total, total)])
+
+
+def test_the_planner_and_the_verdict_cut_a_model_the_same_way() -> None:
+    """By its attention heads, its key and value heads, and the blocks its experts are quantised in."""
+    for shape in (
+        Geometry(attention_heads=48, kv_heads=4),
+        Geometry(attention_heads=32, kv_heads=8, expert_width=768, quantization_block=128),
+    ):
+        six = rooms_of("6x L4")
+        found = plan(NOBODYS, shape, (), six, ServeWish(gpus=6), judge=fits_from(1))  # type: ignore[arg-type]
+        wanted = default_wish(shape, six, Wish())
+        assert (found.tensor_parallel, found.data_parallel) == (wanted.tensor_parallel, wanted.data_parallel)
+
+
 def test_raw_context_and_memory_are_what_is_judged() -> None:
     found = planned(
         CODER, rooms_of("H100"), ServeWish(extra=("--max-model-len", "8k", "--gpu-memory-utilization=0.85"))
@@ -279,16 +395,18 @@ WORDS = st.lists(
 
 
 @hypothesis_settings(max_examples=300, deadline=None)
-@given(rooms=ROOMS, count=st.integers(1, 8))
-def test_a_busy_gpu_is_never_preferred_to_a_free_one(rooms: tuple[GpuRoom, ...], count: int) -> None:
-    """Of one kind, none that is left lying is freer, nor as free and less used, than one that is taken."""
-    for candidate in choice.candidates((), rooms, None, lambda gpus: (gpus, 1)):
+@given(rooms=ROOMS)
+def test_a_busy_gpu_is_never_preferred_to_a_free_one(rooms: tuple[GpuRoom, ...]) -> None:
+    """Of one kind and equally pinned, none that is left lying is freer than one that is taken; and what holds an
+    endpoint of ours comes after everything that does not."""
+    found = choice.candidates((), rooms, None, lambda gpus: (gpus, 1, 1))
+    assert [bool(each.shared) for each in found] == sorted(bool(each.shared) for each in found)
+    for candidate in found:
         left = [room for room in rooms if room not in candidate.rooms and room.name == candidate.rooms[0].name]
         for taken in candidate.rooms:
             for other in left:
-                assert other.free_bytes * 32 // other.total_bytes <= taken.free_bytes * 32 // taken.total_bytes
-                if other.free_bytes >= taken.free_bytes:
-                    assert other.endpoints >= taken.endpoints
+                if bool(other.endpoints) == bool(taken.endpoints):
+                    assert other.free_bytes * 32 // other.total_bytes <= taken.free_bytes * 32 // taken.total_bytes
 
 
 @hypothesis_settings(max_examples=60, deadline=None)

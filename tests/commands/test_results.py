@@ -39,6 +39,8 @@ IMPORTED = results.ImportRow("lab", "ssh me@gpu.example", "added")
 LEVEL = Level(4, None, 8, 1, 2.0, 3.5, 28.0, 56.0, 40, 56, 3.0, Spread(0.1, 0.1, 0.2, 0.3, 0.3))
 PARTS = GpuParts(0, "NVIDIA L4", 24, 20, 18, 8, 1, 2, 7, 6)
 TRIED = types.Tried("tiny", "llamacpp", "cpu", "works", "lab", 1.5, 300.0, 0.1, (types.Check("health", "ok"),))
+FOREIGN = types.ForeignProcess("lab", 0, 4711, 100, "python")
+FREED = types.FreedMemory((0,), 100, 100)
 JOB = JobRow("j-1", "lab", "running", "ls", 1.0, None)
 SETTING = results.SettingRow("pod", "local", "default", "the pod")
 
@@ -58,8 +60,8 @@ VALUES: dict[str, Any] = {
     "Plan": results.Plan(("do this",)),
     "PodList": results.PodList((STATUS,)),
     "PodDetail": results.PodDetail(STATUS, "host", "Linux", "3.11", 4, 8, 16, "/home/me", (GPU,), "570.86", "12.8"),
-    "EndpointList": results.EndpointList((ENDPOINT,), (STATUS,)),
-    "EndpointDetail": results.EndpointDetail(ENDPOINT, ("server", "--port"), ("last line",)),
+    "EndpointList": results.EndpointList((ENDPOINT,), (STATUS,), (FOREIGN,)),
+    "EndpointDetail": results.EndpointDetail(ENDPOINT, ("server", "--port"), ("last line",), FREED),
     "ModelRow": MODEL,
     "ModelList": results.ModelList((MODEL,)),
     "RecipeRow": RECIPE,
@@ -114,8 +116,8 @@ PROMISED = {
     "Plan": "would",
     "PodList": "pods",
     "PodDetail": "pod hostname system python cpu_count memory_bytes free_disk_bytes home gpus driver cuda",
-    "EndpointList": "endpoints pods",
-    "EndpointDetail": "endpoint command log",
+    "EndpointList": "endpoints pods foreign",
+    "EndpointDetail": "endpoint command log freed",
     "ModelRow": ("id summary engine source parameters size_bytes context licence active_parameters gated fits how"),
     "ModelList": "models pod",
     "RecipeRow": ("gpus types engine tensor_parallel data_parallel context arguments env startable notes source"),
@@ -195,6 +197,8 @@ PROMISED_NOUNS = {
     "GpuSample": (GPU, GPU_KEYS),
     "GpuProcess": (types.GpuProcess(7), "pid memory_bytes name owner"),
     "HostSample": (SAMPLE.host, HOST_KEYS),
+    "ForeignProcess": (FOREIGN, "pod gpu pid memory_bytes name"),
+    "FreedMemory": (FREED, "gpus held_bytes freed_bytes left measured text"),
     "Level": (LEVEL, LEVEL_KEYS),
     "Spread": (LEVEL.ttft, "mean_s p50_s p90_s p99_s max_s"),
     "GpuParts": (

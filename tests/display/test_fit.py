@@ -96,6 +96,15 @@ def test_gpus_of_which_the_same_is_said_share_a_row() -> None:
     assert "free now" in there and "1: GeForce RTX 4090" in there
 
 
+def test_gpus_that_are_not_next_to_each_other_are_named_apart() -> None:
+    shape = geometry_of_config(config("meta-llama--Meta-Llama-3.1-8B"), weight_bytes=16_060_522_496)
+    rooms = [GpuRoom(index, "NVIDIA L4", 24 * GIB, 24 * GIB) for index in (0, 2, 3, 4)]
+    result = fit(shape, rooms, Wish(context=8192, tensor_parallel=4))
+    said = text(replace(report(8192), gpus=result.gpus, tensor_parallel=4)).splitlines()
+
+    assert [line.split("  ")[0] for line in said if "L4" in line][1:3] == ["0: L4", "2-4: L4"]
+
+
 def test_in_a_narrow_terminal_no_figure_is_cut() -> None:
     console = Console(file=io.StringIO(), width=80)
     console.print(renderable(report(131072)))

@@ -57,3 +57,50 @@ def test_it_is_not_installed_and_needs_a_gpu(name: str) -> None:
         engine.check(replace(spec(name), hub_repo=HubRepo("o/r")), POD)
     with pytest.raises(BadArgument):
         engine.check_options(replace(spec(name), gpu_layers=2))
+
+
+def argv(name: str, *extra: str) -> tuple[str, ...]:
+    return engine_named(name).steps(replace(spec(name), extra=extra), POD)[-1].argv
+
+
+@pytest.mark.parametrize(
+    "name,extra,said",
+    [
+        ("sglang", ("--host", "0.0.0.0"), "127.0.0.1"), ("sglang", ("--host=0.0.0.0",), "127.0.0.1"),
+        ("sglang", ("--hos", "0.0.0.0"), "127.0.0.1"), ("sglang", ("--port", "80"), "--port"),
+        ("sglang", ("--api-key", "sk-1"), "can be read by everybody"), ("sglang", ("--api_key=sk-1",), "read by every"),
+        ("sglang", ("--model", "x"), "own argument"), ("sglang", ("--ssl-keyfile", "x"), "tunnel encrypts"),
+        ("tgi", ("--hostname", "0.0.0.0"), "127.0.0.1"), ("tgi", ("-p8080",), "--port"), ("tgi", ("-p", "1"), "--port"),
+        ("tgi", ("--ngrok",), "internet"), ("tgi", ("--api-key", "sk-1"), "can be read by everybody"),
+        ("trtllm", ("--host", "0.0.0.0"), "127.0.0.1"), ("trtllm", ("--served_model_name", "x"), "--name"),
+        ("trtllm", ("model",), "no option of trtllm"),
+    ],
+)  # fmt: skip
+def test_no_option_opens_it_to_the_network_or_shows_a_key(name: str, extra: tuple[str, ...], said: str) -> None:
+    with pytest.raises(BadArgument, match=said):
+        engine_named(name).check_options(replace(spec(name), extra=extra))
+    with pytest.raises(BadArgument, match=said):
+        argv(name, *extra)
+
+
+@pytest.mark.parametrize(
+    "name,extra,gone",
+    [("sglang", ("--tp", "4"), "--tp-size"), ("sglang", ("--tensor-parallel-size=4",), "--tp-size"),
+     ("sglang", ("--context_length", "1024"), "--context-length"), ("trtllm", ("--tp-size", "4"), "--tp_size"),
+     ("trtllm", ("--free_gpu_memory_fraction", "0.5"), "--kv_cache_free_gpu_memory_fraction")],
+)  # fmt: skip
+def test_an_option_under_another_of_its_names_replaces_ours(name: str, extra: tuple[str, ...], gone: str) -> None:
+    words = argv(name, *extra)
+    assert gone not in words
+    assert words[-len(extra) :] == extra
+
+
+def test_what_is_always_on_is_given_once() -> None:
+    assert argv("sglang", "--enable-metrics").count("--enable-metrics") == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("variable", ["CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"])
+def test_variables_that_choose_gpus_are_not_a_person_s(name: str, variable: str) -> None:
+    with pytest.raises(BadArgument, match=variable):
+        engine_named(name).check_options(replace(spec(name), env=((variable, "FASTEST_FIRST"),)))

@@ -17,7 +17,7 @@ from podlab.commands.drive import drive
 from podlab.commands.handlers import model
 from podlab.commands.results import EndpointDetail, EndpointList
 from podlab.display.text import text
-from podlab.errors import AlreadyExists, BadArgument, NotFound
+from podlab.errors import AlreadyExists, BadArgument, NotFound, PodlabError
 from podlab.http import Http
 from podlab.lab import endpoints
 from podlab.lab.facts import HealthCheck
@@ -53,17 +53,19 @@ def theirs() -> Iterator[list[subprocess.Popen[bytes]]]:
 def foreign(started: list[subprocess.Popen[bytes]], port: int, *options: str, **env: str) -> int:
     argv = [sys.executable, "-I", "-S", str(SERVER), "--port", str(port), "--name", "org/their-model", *options]
     started.append(subprocess.Popen(argv, stdout=subprocess.DEVNULL, env={**os.environ, **env}))
-    http = Http(f"http://127.0.0.1:{port}")
-
-    def answers() -> bool:
-        try:
-            return http.get_bytes("/health").status == 200
-        except Exception:  # noqa: BLE001 - not yet
-            return False
-
-    wait_until(answers, timeout_s=20.0, why="their server answers")
-    http.close()
+    wait_until(lambda: answers(port), timeout_s=20.0, why="their server answers")
     return started[-1].pid
+
+
+def answers(port: int) -> bool:
+    """Whether a server says that it is well."""
+    http = Http(f"http://127.0.0.1:{port}")
+    try:
+        return http.get_bytes("/health").status == 200
+    except PodlabError:
+        return False
+    finally:
+        http.close()
 
 
 def served(workspace: Workspace, pod: Pod, *options: str) -> tuple[str, Path]:
@@ -164,6 +166,21 @@ def test_stopping_an_adopted_server_ends_it_and_nothing_else(
     assert theirs[1].poll() is None
 
 
+def test_the_script_that_started_a_server_leads_to_it(
+    workspace: Workspace, swept: Pod, theirs: list[subprocess.Popen[bytes]]
+) -> None:
+    """What people note is often the number of a wrapper."""
+    port = free_port()
+    line = f"{sys.executable} -I -S {SERVER} --port {port} --name wrapped >/dev/null; echo over"
+    theirs.append(subprocess.Popen(["sh", "-c", line], stdout=subprocess.DEVNULL, start_new_session=True))
+    wait_until(lambda: answers(port), timeout_s=20.0, why="their server answers")
+    endpoint = adopted(workspace, pid=theirs[0].pid, on="box")
+    assert (endpoint.name, endpoint.state) == ("wrapped", EndpointState.READY)
+    assert endpoint.pid != theirs[0].pid
+    drive(endpoints.stop(workspace, "wrapped"), Silent())
+    assert theirs[0].wait(10) == 0, "it went on after its server had ended"
+
+
 def test_keys_in_a_command_line_go_on_no_record(
     workspace: Workspace, swept: Pod, theirs: list[subprocess.Popen[bytes]]
 ) -> None:
@@ -172,15 +189,7 @@ def test_keys_in_a_command_line_go_on_no_record(
     argv = [sys.executable, "-c", "import sys; sys.argv = sys.argv[1:];" + script, str(SERVER), "--port", str(port),
             "--name", "m", "--api-key", KEY]  # fmt: skip
     theirs.append(subprocess.Popen(argv, stdout=subprocess.DEVNULL))
-    http = Http(f"http://127.0.0.1:{port}")
-
-    def answers() -> bool:
-        try:
-            return http.get_bytes("/health").status == 200
-        except Exception:  # noqa: BLE001 - not yet
-            return False
-
-    wait_until(answers, timeout_s=20.0, why="their server answers")
+    wait_until(lambda: answers(port), timeout_s=20.0, why="their server answers")
     endpoint = adopted(workspace, pid=theirs[0].pid, on="box")
     folder = Path(workspace.side(swept).hello().home) / "endpoints" / endpoint.id
     holding = [path.name for path in folder.iterdir() if KEY.encode() in path.read_bytes()]

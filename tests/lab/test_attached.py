@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,14 +13,17 @@ from pathlib import Path
 import pytest
 
 from podlab import settings
+from podlab.commands.drive import drive
 from podlab.commands.results import EndpointDetail, EndpointList, UrlDetail
 from podlab.errors import AlreadyExists, BadArgument, BadSecret, EngineNotReady, HttpError, NotFound
-from podlab.lab import attached, endpoints, known
+from podlab.lab import attached, endpoints, known, pods
 from podlab.lab.workspace import Workspace
 from podlab.remote.machine import answers
-from podlab.types import EndpointState
+from podlab.types import Endpoint, EndpointState, Pod
+from tests.audiences import Silent
 from tests.faults.machine import command
-from tests.machines import free_port
+from tests.lab.test_endpoints import serve
+from tests.machines import Sshd, free_port
 from tests.processes import wait_until
 
 SERVER = Path(__file__).parents[1] / "programs" / "server.py"
@@ -91,7 +95,7 @@ def test_its_key_is_a_secret_by_name_and_never_kept(
 
 def test_its_state_is_checked_each_time(start: Start, workspace: Workspace) -> None:
     url = start()
-    made = attached.attach(url, name="theirs", model=None, key_name=None)
+    made = attached.attach(workspace, url, name="theirs", model=None, key_name=None)
     end(url)
     assert attached.checked(made).state is EndpointState.UNREACHABLE
     with pytest.raises(EngineNotReady, match="unreachable"):
@@ -124,7 +128,97 @@ def test_a_model_it_does_not_serve_is_refused(start: Start) -> None:
     ["ftp://x/v1", "localhost:8000", "http://", "http://user:pass@127.0.0.1/v1", "http://127.0.0.1:99999/v1",
      "http://127.0.0.1/v1?key=x", "http://a b/v1", "http://[::1/v1", "", "/v1"],
 )  # fmt: skip
-def test_what_is_no_address_is_refused_and_nothing_is_kept(url: str) -> None:
+def test_what_is_no_address_is_refused_and_nothing_is_kept(url: str, workspace: Workspace) -> None:
     with pytest.raises(BadArgument):
-        attached.attach(url, name="x", model=None, key_name=None)
+        attached.attach(workspace, url, name="x", model=None, key_name=None)
     assert not settings.config_path().exists()
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://user:hunter2@h/v1", "nonsense", "ftp://user:hunter2@h/v1", "http://h/v1?key=hunter2", "hunter2@h b",
+     "http://user:hunter2@[::1/v1", "ftp://h/?key=hunter2"],
+)  # fmt: skip
+def test_a_dry_run_refuses_what_is_no_address_and_shows_no_password(url: str) -> None:
+    with pytest.raises(BadArgument) as caught:
+        command("model", "attach", url, "--dry-run")
+    assert "hunter2" not in f"{caught.value.message} {caught.value.hint}"
+
+
+def test_a_dry_run_refuses_a_name_that_is_taken(start: Start, workspace: Workspace) -> None:
+    url = start()
+    command("model", "attach", url, "--name", "theirs")
+    with pytest.raises(AlreadyExists):
+        command("model", "attach", url, "--name", "theirs", "--dry-run")
+
+
+@pytest.mark.parametrize("url", ["http://192.0.2.1:8000/v1", "http://gpu.example/v1", "http://[2001:db8::1]/v1"])
+def test_a_key_goes_to_no_other_machine_where_it_can_be_read(
+    url: str, monkeypatch: pytest.MonkeyPatch, workspace: Workspace
+) -> None:
+    """Not when it is attached, not when the file was edited by hand; a person may allow it."""
+    monkeypatch.setenv("THEIRS", "sk-canary-theirs")
+    with pytest.raises(BadSecret, match="plain HTTP") as caught:
+        attached.attach(workspace, url, name="x", model=None, key_name="THEIRS")
+    assert "--key-in-clear" in caught.value.hint
+    with pytest.raises(BadSecret):
+        command("model", "attach", url, "--key-env", "THEIRS", "--dry-run")
+    command("model", "attach", url, "--key-env", "THEIRS", "--key-in-clear", "--dry-run")
+    settings.config_path().parent.mkdir(parents=True, exist_ok=True)
+    settings.config_path().write_text(f'[attached.x]\nurl = "{url}"\nmodel = "m"\nkey = "THEIRS"\n')
+    (found,) = attached.all_attached()
+    with pytest.raises(BadSecret, match="plain HTTP"):
+        found.key()
+    shown = attached.checked(found)
+    assert (shown.state, "plain HTTP" in shown.detail) == (EndpointState.UNHEALTHY, True)
+    with pytest.raises(BadSecret):
+        endpoints.reach(workspace, "x")
+    with settings.config_path().open("a") as file:
+        file.write("key_in_clear = true\n")
+    (found,) = attached.all_attached()
+    assert found.key() is not None
+
+
+@pytest.mark.parametrize(
+    "url", ["https://gpu.example/v1", "http://127.0.0.9/v1", "http://localhost:1/v1", "http://[::1]"]
+)
+def test_a_key_goes_where_nobody_on_the_way_reads_it(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THEIRS", "sk-canary-theirs")
+    assert attached.Attached("x", url, "m", "THEIRS").key() is not None
+
+
+def test_the_leave_to_send_a_key_in_clear_is_kept(
+    start: Start, monkeypatch: pytest.MonkeyPatch, workspace: Workspace
+) -> None:
+    monkeypatch.setenv("THEIRS", "sk-canary-theirs")
+    command("model", "attach", start(key="sk-canary-theirs"), "--key-env", "THEIRS", "--key-in-clear")
+    assert attached.all_attached()[0].key_in_clear
+
+
+def test_the_name_of_an_endpoint_is_not_taken_over(start: Start, workspace: Workspace) -> None:
+    url = start()
+    serve(workspace, pods.find("local"), name="mine")
+    endpoints.listing(workspace, [pods.find("local")])
+    try:
+        with pytest.raises(AlreadyExists, match="mine is the name of an endpoint on local"):
+            command("model", "attach", url, "--name", "mine")
+        with pytest.raises(AlreadyExists):
+            command("model", "attach", url, "--name", "mine", "--dry-run")
+        assert attached.all_attached() == []
+    finally:
+        drive(endpoints.stop(workspace, "mine", "local"), Silent())
+    command("model", "attach", url, "--name", "mine")
+
+
+def test_the_name_that_a_silent_pod_was_last_seen_with_is_not_taken_over(
+    start: Start, workspace: Workspace, box: Pod, sshd: Sshd
+) -> None:
+    seen = Endpoint("gone", "mine", box.name, "tiny", "llamacpp", EndpointState.READY, pid=4242)
+    workspace.store.saw_endpoints(box.id, [seen], time.time())
+    sshd.stop()
+    try:
+        with pytest.raises(AlreadyExists, match="last seen on box"):
+            attached.attach(workspace, start(), name="mine", model=None, key_name=None)
+    finally:
+        sshd.start()
+    assert attached.all_attached() == []

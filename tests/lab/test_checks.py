@@ -9,15 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from podlab.commands.drive import drive
 from podlab.engines.base import Environment
 from podlab.engines.builds import Build, build_named
 from podlab.errors import BadArgument, EngineUnavailable
 from podlab.lab import checks
+from podlab.lab import setup as use_case
 from podlab.lab.checks import FoundPython, Measured, Place, Reached
 from podlab.lab.facts import PodFacts
 from podlab.lab.workspace import Workspace
 from podlab.types import Check, GpuSample, Pod, PodSample
 from tests import machines
+from tests.audiences import Silent
 from tests.nvml import SimulatedGpus
 
 GIB = 2**30
@@ -30,7 +33,7 @@ def gpus(*cards: GpuSample, driver: str = "580.65.06", cuda: str = "13.0") -> Po
 
 
 def place(free_bytes: int = 200 * GIB, *, writable: bool = True, mounted: bool = False) -> Place:
-    return Place("/data", True, mounted, writable, "/data", free_bytes, 1)
+    return Place("/data", True, mounted, writable, "/data", free_bytes)
 
 
 GOOD = Measured(
@@ -165,3 +168,20 @@ def test_a_driver_for_cuda_12_does_not_run_vllm_s_default_build(workspace: Works
     assert found["package index"].state == found["model hub"].state == "warning"
     older = {check.name: check for check in checks.judged(seen, CUDA_12, FACTS, None, to_install=True)}
     assert older["driver"].state == "warning", "a driver of the same major version runs it"
+
+
+def test_the_plan_for_vllm_on_gpus_shows_every_command(workspace: Workspace, box: Pod) -> None:
+    """Nothing is installed: what would be is told, and that the driver stands in the way of it."""
+    audience = Silent()
+    lines = drive(use_case.plan(workspace, box, use_case.Wants("vllm==0.31.0")), audience)
+    assert any(notice.text.startswith("driver: 570.86.15") for notice in audience.notices)
+    (fetch,) = [line for line in lines if line.startswith("wheels, here: ")]
+    assert " --only-binary=:all: " in fetch and " --platform manylinux_2_28_x86_64 " in fetch
+    assert fetch.endswith(" vllm==0.31.0")
+    making, installing = [line for line in lines if line.startswith("environment: ")]
+    assert " -m venv " in making and "/envs/vllm-0.31.0-py3" in making
+    assert " --no-index --find-links " in installing and installing.endswith(" vllm==0.31.0")
+    assert not Path(workspace.side(box).hello().home).exists()
+    report = drive(use_case.setup(workspace, box, use_case.Wants("vllm==0.31.0")), Silent())
+    assert not report.ready and [check.name for check in report.checks if check.state == "failed"] == ["driver"]
+    assert not Path(workspace.side(box).hello().home).exists()

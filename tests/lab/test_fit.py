@@ -1,4 +1,4 @@
-"""Judging a model on a pod and on GPUs by name, and the refusal of a start."""
+"""Judging a model on a pod and on GPUs by name."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import pytest
 from podlab.catalog import catalog
 from podlab.catalog.fit import Wish
 from podlab.catalog.geometry import GpuRoom
-from podlab.catalog.reading import geometry_of_folder
 from podlab.commands.drive import drive
-from podlab.errors import BadArgument, EngineUnavailable, NotFound
+from podlab.errors import BadArgument, NotFound
 from podlab.lab import fit, pods
 from podlab.lab.fit import Judged
 from podlab.lab.workspace import Workspace
@@ -82,27 +81,6 @@ def test_a_slip_in_the_gpus_is_told_before_the_hub_is_asked(
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
     with pytest.raises(NotFound, match="'FOO' is no GPU"):
         judge(workspace, "nobody/Nothing-7B", gpus="3xFOO")
-
-
-def test_a_start_that_cannot_fit_is_refused_with_what_would(workspace: Workspace) -> None:
-    entry, shape = catalog.find(str(TINY)), geometry_of_folder(TINY)
-
-    with pytest.raises(EngineUnavailable, match="tiny does not fit: GPU 0") as error:
-        fit.check_fit(entry, [card(10)], Wish(), geometry=shape)
-    assert "It fits with --memory" in error.value.hint
-    assert "--force starts it all the same." in error.value.hint
-
-    forced = fit.check_fit(entry, [card(10)], Wish(), geometry=shape, force=True)
-    assert forced is not None and forced.fits is False
-
-
-def test_a_start_that_fits_or_cannot_be_judged_goes_on() -> None:
-    entry, shape = catalog.find(str(TINY)), geometry_of_folder(TINY)
-
-    allowed = fit.check_fit(entry, [card()], Wish(), geometry=shape)
-    assert allowed is not None and allowed.fits
-    assert fit.check_fit(entry, [card()], Wish()) is None  # nothing is known of it without reading
-    assert fit.check_fit(entry, [], Wish(), geometry=shape) is None  # a CPU
 
 
 @pytest.mark.parametrize(

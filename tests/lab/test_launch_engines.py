@@ -13,7 +13,7 @@ from podlab.lab.wish import Wish
 from podlab.lab.workspace import Workspace
 from tests import vllm_cpu
 from tests.audiences import Silent
-from tests.nvml import Gpu, SimulatedGpus
+from tests.nvml import MISMATCH, UNKNOWN, Gpu, SimulatedGpus
 
 LOCAL = pods.find("local")
 FOLDER = str(vllm_cpu.MODEL)
@@ -32,6 +32,11 @@ CARD = "NVIDIA GeForce RTX 4090"
         (Wish(FOLDER, env=("NOTHING",)), "is no NAME=VALUE", "NAME=VALUE"),
         (Wish(FOLDER, env=("HF_TOKEN=hf_x",)), "looks like a secret", "makes one"),
         (Wish(FOLDER, env=("CUDA_VISIBLE_DEVICES=1",)), "podlab sets it", "Leave it out."),
+        (Wish(FOLDER, env=("CUDA_DEVICE_ORDER=FASTEST_FIRST",)), "podlab sets it", "Leave it out."),
+        (Wish(FOLDER, extra=("--hf-overrides", '{"x":"{home} {port}"}')), "which the pod would fill in", "Reword it."),
+        (Wish(FOLDER, python="/{home}/bin/python"), "which the pod would fill in", "Reword it."),
+        (Wish("pod:/data/{dir}/m.gguf"), "which the pod would fill in", "Reword it."),
+        (Wish("tiny", engine_version="9.9"), "no other version", "--engine-version"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -76,6 +81,45 @@ def test_what_cannot_fit_is_refused_with_the_nearest_that_does_and_forced_if_wan
         planned(workspace, Wish("Qwen/Qwen3-32B", gpus=(1,)))
     assert "--force" in caught.value.hint
     assert any("Forced" in line for line in planned(workspace, Wish("Qwen/Qwen3-32B", gpus=(1,), force=True)))
+
+
+@pytest.mark.parametrize(
+    "card, init, said",
+    [
+        (Gpu(lost=True), 0, r"GPU 0 is lost \(.+\)"),
+        (Gpu(mig=2), 0, "GPU 0 is cut into MIG instances, which podlab cannot choose yet"),
+        (Gpu(error=UNKNOWN), 0, "GPU 0 cannot be read"),
+        (Gpu(), MISMATCH, "the NVIDIA driver was exchanged while it ran"),
+    ],
+    ids=["lost", "mig", "unreadable", "driver"],
+)
+def test_a_pod_whose_gpus_cannot_be_used_is_not_taken_for_a_cpu(
+    card: Gpu, init: int, said: str, workspace: Workspace, cards: SimulatedGpus
+) -> None:
+    cards.change([card], init=init)
+    for wish in (Wish("Qwen/Qwen3-8B"), Wish("Qwen/Qwen3-8B", force=True), Wish("Qwen/Qwen3-8B", gpus=(0,))):
+        with pytest.raises(EngineUnavailable, match=said):
+            planned(workspace, wish)
+
+
+def test_stages_get_a_gpu_each(workspace: Workspace, cards: SimulatedGpus) -> None:
+    cards.change([Gpu(CARD, 24_564, 500)] * 2)
+    shown = planned(workspace, Wish("Qwen/Qwen3-8B", extra=("--pipeline-parallel-size", "2")))
+    (serve,) = [line for line in shown if line.startswith("serve: ")]
+    assert "CUDA_VISIBLE_DEVICES=0,1 " in serve
+    assert "--tensor-parallel-size 1 " in serve and "--pipeline-parallel-size 2" in serve
+
+
+def test_slots_have_to_fit_with_the_context(workspace: Workspace, cards: SimulatedGpus) -> None:
+    with pytest.raises(EngineUnavailable, match="at the same time, not 64"):
+        planned(workspace, Wish("Qwen/Qwen3-0.6B", context=32768, slots=64, gpus=(1,)))
+
+
+def test_the_engines_own_context_wins_over_podlabs_and_that_is_said(workspace: Workspace, cards: SimulatedGpus) -> None:
+    shown = planned(workspace, Wish("Qwen/Qwen3-0.6B", context=4096, extra=("--max-model-len", "8192")))
+    assert any(line.startswith("--max-model-len 8192 wins over --context 4096") for line in shown)
+    (serve,) = [line for line in shown if line.startswith("serve: ")]
+    assert "--max-model-len 8192" in serve and "4096" not in serve
 
 
 def test_gpus_that_are_not_there_are_refused(workspace: Workspace, cards: SimulatedGpus) -> None:

@@ -105,3 +105,43 @@ def test_what_setup_made_is_listed_too_and_half_a_record_is_none(tmp_path: Path)
     (listed,) = ask(tmp_path, "list")["environments"]
     assert (listed["version"], listed["adopted"]) == ("0.32.0", False)
     assert listed["program"] == [str(made / "bin" / "vllm"), "serve"]
+
+
+TELLS = "import sys\nprint('--seed N  --max-model-len N')\nsys.exit(0)\n"
+
+
+def made_environment(home: Path, flags: str = TELLS) -> tuple[Path, Path]:
+    """What setup.py leaves, with a very small vLLM that tells its options; its Python and its package's file."""
+    python = own_environment(home / "envs" / "vllm-0.32.0-py311", "vllm", "__version__ = '0.32.0'\n")
+    package = next((python.parents[1] / "lib").glob("python3*/site-packages/vllm"))
+    (package / "entrypoints" / "cli").mkdir(parents=True)
+    (package / "entrypoints" / "cli" / "main.py").write_text(flags)
+    record = {"engine": "vllm", "package": "vllm==0.32.0", "python": "3.11"}
+    (python.parents[1] / "podlab.json").write_text(json.dumps(record))
+    return python, package / "__init__.py"
+
+
+def test_the_options_of_what_setup_made_are_asked_for_once_and_until_it_changes(tmp_path: Path, python: str) -> None:
+    theirs, package = made_environment(tmp_path)
+    (listed,) = ask(tmp_path, "list", python=python)["environments"]
+    assert (listed["flags"], listed["unread"]) == ([], True)
+    read = ask(tmp_path, "read", "vllm", str(theirs), python=python)["environment"]
+    assert (read["flags"], read["adopted"]) == (["--max-model-len", "--seed"], False)
+    (listed,) = ask(tmp_path, "list", python=python)["environments"]
+    assert (listed["flags"], listed["unread"], listed["version"]) == (["--max-model-len", "--seed"], False, "0.32.0")
+    package.write_text("__version__ = '0.33.0'\n")
+    (listed,) = ask(tmp_path, "list", python=python)["environments"]
+    assert (listed["flags"], listed["unread"]) == ([], True)
+
+
+def test_options_are_kept_of_nothing_but_what_was_made_here(tmp_path: Path) -> None:
+    theirs = own_environment(tmp_path / "v", "vllm")
+    assert "made here" in ask(tmp_path / "pod", "read", "vllm", str(theirs))["error"]
+    assert not (tmp_path / "options.json").exists()
+    assert not (tmp_path / "v" / "options.json").exists()
+
+
+def test_a_look_writes_nothing(tmp_path: Path) -> None:
+    theirs = own_environment(tmp_path / "v", "sglang")
+    assert ask(tmp_path / "pod", "look", "sglang", str(theirs))["environment"]["version"] == "1.2"
+    assert not (tmp_path / "pod").exists()

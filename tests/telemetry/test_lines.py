@@ -48,6 +48,7 @@ def test_everything_there_is() -> None:
         ({"gpus": [1]}, "sent 1 where gpus of sample was due"),
         ({"gpus": [{"name": "x"}]}, "index = null in gpus of sample"),
         ({"gpus": [{"index": True}]}, "index = true"),
+        ({"gpus": [{"index": -1}]}, "a GPU with the number -1"),
         ({"gpus": [{"index": 0, "power_w": "70"}]}, 'power_w = "70"'),
         ({"gpus": [{"index": 0, "memory_used_bytes": 10**30}]}, "memory_used_bytes = 1000"),
         ({"gpus": [{"index": 0, "name": "x" * 5000}]}, "name = "),
@@ -61,6 +62,20 @@ def test_what_is_not_a_sample_is_refused_naming_the_field(change: dict[str, Any]
         sample_from({**LEAST, **change}, "lab")
     assert message in str(caught.value)
     assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    "sizes, said",
+    [
+        ({"memory_total_bytes": 0}, "0 bytes total"),
+        ({"memory_total_bytes": 10, "memory_free_bytes": -5}, "-5 bytes free"),
+        ({"memory_total_bytes": -1, "memory_used_bytes": -2}, "-1 bytes total and -2 bytes used"),
+    ],
+)
+def test_memory_that_no_card_can_have_is_not_believed(sizes: dict[str, int], said: str) -> None:
+    (found,) = sample_from({**LEAST, "gpus": [{"index": 0, "name": "L4", "error": "odd", **sizes}]}, "lab").gpus
+    assert found.error == f"odd; its driver tells of {said}"
+    assert (found.memory_total_bytes, found.memory_used_bytes, found.memory_free_bytes) == (None, None, None)
 
 
 def test_text_from_a_pod_is_printable_and_short() -> None:

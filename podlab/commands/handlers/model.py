@@ -70,12 +70,17 @@ def _replicas(workspace: Workspace, places: list[Pod], wish: Wish, args: Namespa
 
 
 def attach(workspace: Workspace, args: Namespace) -> Work[Outcome]:
-    from podlab.lab import attached
+    from podlab.lab import attached, names
 
     yield from ()
     if args.dry_run:
-        return Outcome(Plan((f"ask {args.url} what it serves", "keep its address in config.toml")))
-    made = attached.attach(args.url, name=args.name, model=args.model, key_name=args.key_env)
+        asked = attached.candidate(args.url, name=args.name, key_name=args.key_env, key_in_clear=args.key_in_clear)
+        if args.name is not None:
+            names.refuse_taken(workspace, args.name)
+        return Outcome(Plan((f"ask {asked.url} what it serves", "keep its address in config.toml")))
+    made = attached.attach(
+        workspace, args.url, name=args.name, model=args.model, key_name=args.key_env, key_in_clear=args.key_in_clear
+    )
     return Outcome(EndpointDetail(attached.checked(made)))
 
 
