@@ -397,9 +397,3 @@ def _on_a_cpu(entry: ModelEntry, asked: _Asked, engine: str) -> ServePlan:
         args=arguments.merged(parser_args(entry, engine), asked.wish.extra),
         reasons=("This pod has no GPU: it is served by the CPU.", *asked.reasons),
     )  # fmt: skip
-
-
-def describe(plan: ServePlan) -> Iterator[str]:
-    """The reasons of a plan as lines, what was refused last."""
-    yield from plan.reasons
-    yield from (f"Not {line}" for line in plan.refused)

@@ -1,7 +1,7 @@
 """Engines that follow their documentation and that no test of this project has run: SGLang, TGI, TensorRT-LLM.
 
 They serve from an environment or an image that a person has made: podlab installs none of them. Their server listens on
-127.0.0.1 of the pod without a key, because each of them takes a key in its argv or writes it into its log.
+127.0.0.1 of the pod without a key: a key would have to stand in an argv, as far as podlab knows of them.
 """
 
 from __future__ import annotations

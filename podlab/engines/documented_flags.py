@@ -1,7 +1,8 @@
 """Options of the documented engines: which of a person's replace ours, which are ours alone, and their other names.
 
 An engine that listens elsewhere than on 127.0.0.1 serves without a key to the whole network, so what would make it do
-so is refused under each of its names. Sources: the pages that documented.py names.
+so is refused under each of its names. None of it was held against a running engine, and no page was opened for it:
+like the rest of documented.py it is unverified.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def chosen(
     Raises EngineUnavailable when `python` cannot run the engine."""
     known = _recorded(workspace, pod, facts, engine)
     if python is not None:
-        path = _absolute(python, facts.user_home)
+        path = facts.absolute(python)
         for each in known:
             if each.environment.adopted and each.environment.python == path and not each.stale:
                 return each.environment
@@ -175,7 +175,3 @@ def _ask(workspace: Workspace, pod: Pod, facts: PodFacts, *words: str, timeout_s
             hint="Name a Python there that has the engine: --python /path/to/bin/python",
         )
     return answer
-
-
-def _absolute(path: str, user_home: str) -> str:
-    return path if path.startswith("/") else f"{user_home}/{path.removeprefix('~').lstrip('/')}"

@@ -47,6 +47,10 @@ class PodFacts:
     gpus: int = 0
     """NVIDIA GPUs, counted by their device files; what they are and hold is the probe's to tell."""
 
+    def absolute(self, path: str) -> str:
+        """A path on the pod as a person wrote it, made absolute: relative ones and `~` mean the user's home."""
+        return path if path.startswith("/") else f"{self.user_home}/{path.removeprefix('~').lstrip('/')}"
+
 
 @dataclass(frozen=True)
 class HealthCheck:

@@ -322,7 +322,7 @@ def _machine(pod: Pod, facts: PodFacts) -> EngineFacts:
 def _located(options: ServeSpec, pod: Pod, facts: PodFacts, entry: catalog.ModelEntry) -> ServeSpec:
     """What is to be served, with the place where the model's file is or will be on the pod."""
     source = catalog.resolve(entry)
-    models_dir = "{home}/models" if pod.models_path is None else _in_home(pod.models_path, facts.user_home)
+    models_dir = "{home}/models" if pod.models_path is None else facts.absolute(pod.models_path)
     spec = replace(options, models_dir=models_dir, hub_token=secrets.find("HF_TOKEN") is not None)
     if isinstance(source, HubSource):
         return replace(spec, hub=source)
@@ -345,11 +345,6 @@ def _slots(entry: catalog.ModelEntry, engine: Engine) -> int:
 def _context(entry: catalog.ModelEntry, engine: Engine) -> int | None:
     """Tokens of a conversation where nobody said how many; None where the planner or the model's own files decide."""
     return min(entry.context or CONTEXT, CONTEXT) if engine.name == "llamacpp" else None
-
-
-def _in_home(path: str, user_home: str) -> str:
-    """A path on a pod as a person wrote it, made absolute: engines know nothing of `~`."""
-    return path if path.startswith("/") else f"{user_home}/{path.removeprefix('~').lstrip('/')}"
 
 
 def _send_model(workspace: Workspace, pod: Pod, entry: catalog.ModelEntry, spec: ServeSpec) -> Work[None]:

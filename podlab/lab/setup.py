@@ -181,7 +181,7 @@ def _begin(workspace: Workspace, pod: Pod, wants: Wants, host_key: str | None) -
     needs_none = present_here(build, local)
     there = None if needs_none else environments.prepared(workspace, pod, facts, build.engine, build.version)
     run = _Run(
-        workspace, pod, wants, facts, build, _absolute(models_path, facts), target, there, needs_none
+        workspace, pod, wants, facts, build, facts.absolute(models_path), target, there, needs_none
     )  # fmt: skip
     yield Stage("checks", f"Checking {pod.name} for {build.title}")
     began = time.monotonic()
@@ -219,10 +219,6 @@ def _target_of(command: str) -> str | None:
     except ValueError as error:
         raise BadArgument(f"--mount {command!r} is no line for a shell: {error}.", hint="See its quotes.") from error
     return words[-1] if words and words[-1].startswith("/") else None
-
-
-def _absolute(path: str, facts: PodFacts) -> str:
-    return path if path.startswith("/") else f"{facts.user_home}/{path.removeprefix('~').lstrip('/')}"
 
 
 def _timed(run: _Run, name: str, work: Work[str]) -> Work[None]:

@@ -139,7 +139,7 @@ class _Trial:
             if running == 0:
                 return "ok", f"nothing runs any more {took_s:.1f} s after the connection was closed"
             if took_s > CANCEL_S:
-                return "failed", f"{running:g} requests still run {took_s:.1f} s after the connection was closed"
+                return "failed", f"{running} requests still run {took_s:.1f} s after the connection was closed"
             time.sleep(0.05)
         return "skipped", "it does not say how many requests run"
 
@@ -190,13 +190,9 @@ class _Trial:
         messages = [{"role": "user", "content": PROMPT}]
         return {"model": self._model, "messages": messages, "max_tokens": TOKENS} | fields
 
-    def _running(self) -> float | None:
+    def _running(self) -> int | None:
         """How many requests the server works on, by its own metrics."""
         if self._engine.metrics_path is None:
             return None
         text = self._server.get_bytes(self._engine.metrics_path).content.decode(errors="replace")
-        for line in text.splitlines():
-            name, _, value = line.rpartition(" ")
-            if name.partition("{")[0] in ("vllm:num_requests_running", "llamacpp:requests_processing"):
-                return float(value)
-        return None
+        return self._engine.metrics(text).running

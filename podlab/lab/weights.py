@@ -45,10 +45,7 @@ class Shelf:
 
 def models_folder(pod: Pod, facts: PodFacts) -> str:
     """Where a pod keeps models, absolute: its --models-path, else a folder of podlab's home there."""
-    if pod.models_path is None:
-        return f"{facts.home}/models"
-    path = pod.models_path
-    return path if path.startswith("/") else f"{facts.user_home}/{path.removeprefix('~').lstrip('/')}"
+    return f"{facts.home}/models" if pod.models_path is None else facts.absolute(pod.models_path)
 
 
 def shelf(workspace: Workspace, pod: Pod, facts: PodFacts, *, others: bool = False) -> Shelf:

@@ -32,6 +32,7 @@ import urllib.parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from podlab.remote.hashing import Follower, hash_file, hasher
@@ -413,6 +414,17 @@ def run(args: argparse.Namespace, meter: Meter) -> None:
     held.close()
 
 
+def carry_out(work: Callable[[], None]) -> None:
+    """Do the work; a failure ends the program with the one line that says its cause."""
+    try:
+        work()
+    except Failure as failure:
+        sys.exit(f"podlab: {failure.cause}: {failure}")
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        sys.exit(f"podlab: {'disk_full' if full else 'no_network'}: {error}")
+
+
 def main() -> None:
     """See the top of this file."""
     parser = argparse.ArgumentParser()
@@ -423,13 +435,7 @@ def main() -> None:
     for switch in ("--force", "--plan"):
         parser.add_argument(switch, action="store_true")
     args = parser.parse_args()
-    try:
-        run(args, Meter(args.dir))
-    except Failure as failure:
-        sys.exit(f"podlab: {failure.cause}: {failure}")
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        sys.exit(f"podlab: {'disk_full' if full else 'no_network'}: {error}")
+    carry_out(lambda: run(args, Meter(args.dir)))
 
 
 if __name__ == "__main__":

@@ -15,12 +15,10 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
-import errno
 import fnmatch
 import json
 import os
 import shutil
-import sys
 import urllib.error
 import urllib.parse
 
@@ -204,13 +202,7 @@ def main() -> None:
     for switch in ("--force", "--plan"):
         parser.add_argument(switch, action="store_true")
     args = parser.parse_args()
-    try:
-        run(args, Meter(args.dir))
-    except Failure as failure:
-        sys.exit(f"podlab: {failure.cause}: {failure}")
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        sys.exit(f"podlab: {'disk_full' if full else 'no_network'}: {error}")
+    download.carry_out(lambda: run(args, Meter(args.dir)))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from podlab.errors import (
 )
 from podlab.events import Notice
 from podlab.lab import endpoints, launch, pods
-from podlab.lab.facts import Facts, HealthCheck
+from podlab.lab.facts import Facts, HealthCheck, PodFacts
 from podlab.lab.supervisor import PodSide, result_of
 from podlab.lab.wish import Wish
 from podlab.lab.workspace import Workspace
@@ -195,7 +195,10 @@ def test_log_since_and_follow(workspace: Workspace) -> None:
 )
 def test_models_path_as_a_person_writes_it(written: str, meant: str) -> None:
     """Engines know nothing of `~`: the path is made absolute once, for sending and for serving."""
-    assert launch._in_home(written, "/home/me") == meant
+    facts = PodFacts(
+        1, "3.11.2", "/usr/bin/python3", "m", "b", "box", "Linux", "x86_64", "/h", "/home/me", 1000, 8, None, 0, 0.0
+    )
+    assert facts.absolute(written) == meant
 
 
 NOWHERE = Pod("nowhere", "p-nowhere", "ssh", SshAddress("127.0.0.1", "nobody", 1))
