@@ -24,6 +24,18 @@
     │   ├── EngineCrashed           it ended by itself
     │   └── EngineNotReady          it did not get ready in time
     ├── HttpError                   an HTTP answer that is not a success
+    ├── ProviderError               a company that rents pods out
+    │   ├── OutOfStock              no such machine is free there now
+    │   ├── OutOfFunds              the account has no money for it
+    │   ├── KeyRefused              the key is not accepted
+    │   ├── NotAllowed              the key may not do this
+    │   ├── WrongState              the pod is in no state for this
+    │   ├── BadOrder                the provider does not accept what was asked, and never will
+    │   ├── RateLimited             too many requests; says when to come again
+    │   ├── ApiRetired              this version of the provider's interface is gone
+    │   ├── ProviderUnavailable     no usable answer, and nothing was changed by asking
+    │   └── OutcomeUnknown          something was asked for, and whether it was done is not known
+    ├── RentalFailed                a rented pod is not what it should be; carries its ids
     ├── GatedRepo                   the hub gives a model only to accounts that accepted its terms
     └── ChatError                   a conversation
         └── StreamBroken            the answer stopped before its end; carries what had arrived
@@ -243,6 +255,81 @@ class HttpError(PodlabError):
     def __init__(self, message: str, *, status: int = 0, body: str = "", sent: bool = True, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.status, self.body, self.sent = status, body, sent
+
+
+class ProviderError(PodlabError):
+    """A company that rents pods out said no, or nothing. `status` is its HTTP status (0: no answer)."""
+
+    def __init__(self, message: str, *, provider: str = "", status: int = 0, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.provider, self.status = provider, status
+
+
+class OutOfStock(ProviderError):
+    """No such machine is free there now, or the list of data centres is too narrow: the same words mean both."""
+
+
+class OutOfFunds(ProviderError):
+    """The account's balance or its spending limit does not allow it. Trying again changes nothing."""
+
+
+class KeyRefused(ProviderError):
+    """The provider does not accept the key."""
+
+
+class NotAllowed(ProviderError):
+    """The key is accepted and may not do this: its scope, or a pool of machines it has no part in."""
+
+
+class WrongState(ProviderError):
+    """The pod is in no state for what was asked: it changed meanwhile, or it is locked."""
+
+
+class BadOrder(ProviderError):
+    """The provider does not accept what was asked as it is. `fields` names what is wrong, as it says it."""
+
+    def __init__(
+        self, message: str, *, provider: str = "", status: int = 0, fields: tuple[str, ...] = (), hint: str = ""
+    ) -> None:
+        super().__init__(message, provider=provider, status=status, hint=hint)
+        self.fields = fields
+
+
+class RateLimited(ProviderError):
+    """Too many requests. `retry_after_s` is how long the provider wants to be left alone."""
+
+    def __init__(
+        self, message: str, *, provider: str = "", status: int = 429, retry_after_s: float = 60.0, hint: str = ""
+    ) -> None:
+        super().__init__(message, provider=provider, status=status, hint=hint)
+        self.retry_after_s = retry_after_s
+
+
+class ApiRetired(ProviderError):
+    """This version of the provider's interface is gone: a newer podlab is needed."""
+
+
+class ProviderUnavailable(ProviderError):
+    """No usable answer: none at all, a late one, a server's error, or something that is not its protocol.
+
+    Raised by reads only, and by writes that certainly did not reach the provider.
+    """
+
+
+class OutcomeUnknown(ProviderError):
+    """A write was sent and its answer never came, or made no sense. It may have been carried out: look before
+    asking again."""
+
+
+class RentalFailed(PodlabError):
+    """A rented pod is not what it should be. `launch` and `rental_id` say which; `ended`: it is certainly
+    gone."""
+
+    def __init__(
+        self, message: str, *, launch: str, rental_id: str | None = None, ended: bool = False, hint: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.launch, self.rental_id, self.ended = launch, rental_id, ended
 
 
 class GatedRepo(PodlabError):

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,8 +35,9 @@ class Entry:
 class Ledger:
     """The file, safe with several processes."""
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, *, now: Callable[[], float] = time.time) -> None:
         self._path = path or home() / "ledger.jsonl"
+        self._now = now
 
     def append(self, verb: str, subject: str, **detail: str) -> Entry:
         """Write one line and return once it is on the disk.
@@ -44,7 +46,7 @@ class Ledger:
         """
         with locked(self._path.with_name("ledger.lock")):
             entries, chain, intact_bytes = self._read()
-            entry = Entry(len(entries) + 1, time.time(), verb, subject, detail)
+            entry = Entry(len(entries) + 1, self._now(), verb, subject, detail)
             line = _line(entry, chain)
             try:
                 self._write(line, intact_bytes)

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 
 from podlab.durable import locked, private_folder, replace_file
 from podlab.errors import BadArgument, BadSettings
-from podlab.units import parse_bytes
+from podlab.units import parse_bytes, parse_duration_s
 
 T = TypeVar("T")
 Source = Literal["flag", "environment", "file", "default"]
@@ -72,6 +72,33 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _duration(text: str) -> float | None:
+    if text.strip().lower() in ("off", "none"):
+        return None
+    try:
+        value = parse_duration_s(text)
+    except BadArgument:
+        value = 0.0
+    if not 60 <= value <= 30 * 86400:
+        raise ValueError("a time from 1m to 30d, such as 20m or 2h, or off")
+    return value
+
+
+def _dollars(text: str) -> float | None:
+    if text.strip().lower() in ("off", "none"):
+        return None
+    value = _number(text.strip().removeprefix("$"))
+    if not 0 < value <= 100_000:
+        raise ValueError("an amount of dollars above 0, such as 5 or 2.50, or off")
+    return value
+
+
+def _cloud(text: str) -> str:
+    if text not in ("secure", "community", "any"):
+        raise ValueError("secure, community or any")
+    return text
+
+
 def _log_cap(text: str) -> int:
     try:
         size = parse_bytes(text)
@@ -97,6 +124,9 @@ def temperature(text: str) -> float:
     return value
 
 
+RENT_IMAGE = "runpod/pytorch:2.8.0-py3.11-cuda12.8.1-cudnn-devel-ubuntu22.04"
+"""It ends in a shell's start command, so that ours can run before it, and brings sshd and Python."""
+
 SETTINGS: tuple[Setting, ...] = (
     Setting("pod", _name, "local", "the pod that commands without --on mean"),
     Setting("chat.system", _text, "", "the system prompt of new conversations"),
@@ -106,6 +136,20 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("deadline_s", _seconds, 8.0, "how long a pod may take to answer before it is shown as unreachable"),
     Setting("start_deadline_s", _seconds, 600.0, "how long `model start` waits for ready after the model is there"),
     Setting("log_cap_bytes", _log_cap, 2**30, "how much of a log a pod keeps, such as 512MiB: older lines are dropped"),
+    Setting("provider", _name, "runpod", "the company that pods are rented from without --provider"),
+    Setting("rent.gpu_preferences", _text, "A40, RTX A6000, RTX A5000", "GPUs to be tried in this order without --gpu"),
+    Setting("rent.cloud", _cloud, "secure", "whose machines are rented without --cloud: secure, community or any"),
+    Setting(
+        "rent.image", _name, "runpod/pytorch:2.8.0-py3.11-cuda12.8.1-cudnn-devel-ubuntu22.04", "the container image"
+    ),
+    Setting("rent.disk_gb", count, 40, "the container's own disk, in GB"),
+    Setting("rent.ttl", _duration, 8 * 3600.0, "how long a rented pod may live, such as 2h, or off"),
+    Setting("rent.idle", _duration, 1800.0, "how long a rented pod may be idle, such as 20m, or off"),
+    Setting("rent.budget_usd", _dollars, 10.0, "what a rented pod may cost in its whole life, or off"),
+    Setting("rent.lease", _duration, 600.0, "how long a rented pod lives without word from this computer"),
+    Setting("money.per_day_usd", _dollars, None, "what all pods together may cost a day, or off"),
+    Setting("money.total_usd", _dollars, None, "what all pods together may cost in all, or off"),
+    Setting("rent.max_pods", count, 4, "how many rented pods may live at the same time"),
     Setting("tracebacks", _switch, False, "show whole Python tracebacks instead of short errors"),
 )
 _BY_NAME = {setting.name: setting for setting in SETTINGS}

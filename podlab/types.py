@@ -59,9 +59,13 @@ class Pod:
 
     name: str
     id: str
-    provider: Literal["local", "ssh"]
+    provider: str
+    """"local", "ssh", or the company it is rented from: "runpod", "sandbox"."""
     address: SshAddress | None = None
+    """None for this computer, and for a rented pod whose sshd nobody has an address of yet."""
     models_path: str | None = None
+    rental_id: str | None = None
+    """What its provider calls it; None for what is not rented. A rented pod's `id` is its launch's, in the ledger."""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ FLOORS: dict[str, int] = {
     "errors": 0,
     "events": 0,
     "types": 0,
+    "renting": 0,
     "units": 0,
     "quoting": 0,
     "durable": 0,

@@ -12,6 +12,8 @@ class LocalProvider:
     """Gives the one pod `local`."""
 
     name = "local"
+    rents = False
+    simulated = False
 
     def adopt(self, name: str, address: str, *, models_path: str | None = None) -> Pod:
         raise BadArgument("The pod local exists already.", hint="Use it as it is: %pod use local")

@@ -21,6 +21,8 @@ class SshProvider:
     """Adopts machines that exist already."""
 
     name = "ssh"
+    rents = False
+    simulated = False
 
     def adopt(self, name: str, address: str, *, models_path: str | None = None) -> Pod:
         return Pod(name, uuid.uuid4().hex[:12], "ssh", parse_address(address), models_path)

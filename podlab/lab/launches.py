@@ -1,0 +1,242 @@
+"""What the ledger says of every pod that was ever asked for: one Launch each, from intent to proof of its end.
+
+The lines are facts in the order they were learnt, and `fold` is the only reader of them: kernels, terminals and the
+keeper come to the same conclusion from the same file. A row is never closed by an assumption: `ended` needs the
+provider to have said absent twice, GAP_S apart, and `refused` that it certainly created nothing.
+
+Subject of each line is the launch's id, which is also the pod's. Verbs and their details:
+
+    rent.ask        the intent, on disk before the provider is called: name, order, provider, gpu, gpu_count, cloud,
+                    usd_per_hour, disk_usd_per_hour, stopped_usd_per_hour, policy fields, model, notebook, simulated
+    rent.refused    why: certainly nothing was created
+    rent.unclear    why: it may have been created
+    rent.live       rental: the provider's id of it, usd_per_hour as billed
+    rent.state      state, usd_per_hour: it was seen to change
+    rent.policy     policy fields, serial: what ends it, changed by a person
+    rent.armed      the switch on the pod said that it is armed; key: the pod's own host key was confirmed
+    rent.ending     why, brake: its end was asked for; it counts as billing until it is proven gone
+    rent.absent     the provider said that it knows no such pod
+    rent.present    it was seen again after that
+    rent.bill       usd: what the provider billed for it so far
+    rent.ended      the row is closed
+"""
+
+from __future__ import annotations
+
+import secrets as random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from podlab.ledger import Entry, Ledger
+from podlab.renting import Policy, RentalState
+
+GAP_S = 60.0
+"""Between the two times that a provider has to say absent."""
+LAG_S = 120.0
+"""How long a new pod may be missing from a provider's listing."""
+
+
+class Phase(StrEnum):
+    """How far a launch is. All but `ended` and `refused` may cost money."""
+
+    ASKED = "asked"
+    """The intent is written. Whether there is a pod is not known: the answer is under way, or was lost."""
+    LIVE = "live"
+    ENDING = "ending"
+    """Its end was asked for, and is not proven yet."""
+    ENDED = "ended"
+    REFUSED = "refused"
+
+
+OPEN = frozenset({Phase.ASKED, Phase.LIVE, Phase.ENDING})
+
+
+@dataclass(frozen=True)
+class Span:
+    """A time in which a pod was in one state at one price. `ends_at` None: it lasts."""
+
+    state: RentalState
+    usd_per_hour: float
+    begins_at: float
+    ends_at: float | None = None
+
+    def usd(self, now: float) -> float:
+        """What it has cost up to `now`."""
+        ends_at = now if self.ends_at is None else min(self.ends_at, now)
+        return max(0.0, ends_at - self.begins_at) / 3600 * self.usd_per_hour
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One pod that was asked for, as the ledger knows it."""
+
+    id: str
+    name: str
+    """What the person calls it."""
+    order_name: str
+    """Its unique name at the provider."""
+    provider: str
+    asked_at: float
+    phase: Phase = Phase.ASKED
+    gpu: str = ""
+    gpu_count: int = 1
+    cloud: str = ""
+    usd_per_hour: float = 0.0
+    """While it runs, its disk included: as quoted, then as the provider bills."""
+    stopped_usd_per_hour: float = 0.0
+    """While it is stopped: its disk."""
+    policy: Policy = field(default_factory=Policy)
+    policy_serial: int = 0
+    rental_id: str | None = None
+    why: str = ""
+    """Why it was refused, is unclear, or has to end."""
+    brake: str = ""
+    """Who asked for its end: "person", "kernel", "keeper", "pod", "create"."""
+    unclear: bool = False
+    """The answer to its creation was lost or made no sense."""
+    live_at: float | None = None
+    armed_at: float | None = None
+    ending_at: float | None = None
+    absent_at: tuple[float, ...] = ()
+    ended_at: float | None = None
+    billed_usd: float | None = None
+    """What the provider billed for it, as last read; None until it said so."""
+    spans: tuple[Span, ...] = ()
+    model: str = ""
+    notebook: str = ""
+    simulated: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it may cost money."""
+        return self.phase in OPEN
+
+    def usd(self, now: float) -> float:
+        """What it has cost up to `now` by our own clock and its prices: an estimate until the provider's bill."""
+        return sum(span.usd(now) for span in self.spans)
+
+    def is_proven_absent(self) -> bool:
+        """Whether the provider said absent twice, far enough apart."""
+        return len(self.absent_at) > 1 and self.absent_at[-1] - self.absent_at[0] >= GAP_S
+
+
+def new_id() -> str:
+    """The id of a launch that nobody else has."""
+    return random.token_hex(6)
+
+
+def policy_fields(policy: Policy) -> dict[str, str]:
+    """A policy as the details of a ledger line."""
+    fields = {"deadline_at": policy.deadline_at, "budget_usd": policy.budget_usd, "idle_s": policy.idle_s,
+              "lease_s": policy.lease_s}  # fmt: skip
+    return {name: "" if value is None else repr(float(value)) for name, value in fields.items()}
+
+
+def all_launches(ledger: Ledger) -> tuple[Launch, ...]:
+    """Every launch of the ledger, oldest first. Raises StateDamaged when it cannot be trusted."""
+    return fold(ledger.entries())
+
+
+def open_launches(ledger: Ledger) -> tuple[Launch, ...]:
+    """Those that may cost money."""
+    return tuple(launch for launch in all_launches(ledger) if launch.is_open)
+
+
+def find(ledger: Ledger, launch_id: str) -> Launch | None:
+    """The launch of that id."""
+    return next((launch for launch in all_launches(ledger) if launch.id == launch_id), None)
+
+
+def fold(entries: Iterable[Entry]) -> tuple[Launch, ...]:
+    """The launches that these lines speak of. Lines of other verbs, and of launches nobody asked for, say nothing."""
+    found: dict[str, Launch] = {}
+    for entry in entries:
+        if entry.verb == "rent.ask":
+            found[entry.subject] = _asked(entry)
+        elif entry.verb.startswith("rent.") and entry.subject in found:
+            found[entry.subject] = _next(found[entry.subject], entry)
+    return tuple(found.values())
+
+
+def _asked(entry: Entry) -> Launch:
+    told = entry.detail
+    return Launch(
+        entry.subject, told.get("name", ""), told.get("order", ""), told.get("provider", ""), entry.at,
+        gpu=told.get("gpu", ""), gpu_count=int(_number(told, "gpu_count") or 1), cloud=told.get("cloud", ""),
+        usd_per_hour=_number(told, "usd_per_hour") or 0.0,
+        stopped_usd_per_hour=_number(told, "stopped_usd_per_hour") or 0.0, policy=_policy(told, Policy()),
+        model=told.get("model", ""), notebook=told.get("notebook", ""), simulated=told.get("simulated") == "yes",
+    )  # fmt: skip
+
+
+def _next(launch: Launch, entry: Entry) -> Launch:
+    told, at = entry.detail, entry.at
+    match entry.verb:
+        case "rent.refused":
+            return replace(launch, phase=Phase.REFUSED, why=told.get("why", ""), ended_at=at, spans=())
+        case "rent.unclear":
+            return replace(launch, unclear=True, why=told.get("why", ""))
+        case "rent.live":
+            price = _number(told, "usd_per_hour")
+            price = launch.usd_per_hour if price is None else price
+            phase = Phase.LIVE if launch.phase is Phase.ASKED else launch.phase
+            # It is billed from when it was made, which is not before it was asked for.
+            spans = launch.spans or (Span(RentalState.RUNNING, price, launch.asked_at),)
+            return replace(launch, phase=phase, rental_id=told.get("rental") or launch.rental_id, usd_per_hour=price,
+                           live_at=launch.live_at or at, spans=spans, absent_at=())  # fmt: skip
+        case "rent.state":
+            return replace(launch, spans=_moved(launch, told, at))
+        case "rent.policy":
+            serial = int(_number(told, "serial") or launch.policy_serial + 1)
+            return replace(launch, policy=_policy(told, launch.policy), policy_serial=serial)
+        case "rent.armed":
+            return replace(launch, armed_at=at)
+        case "rent.bill":
+            return replace(launch, billed_usd=_number(told, "usd"))
+        case "rent.ending":
+            return replace(launch, phase=Phase.ENDING, why=told.get("why", ""), brake=told.get("brake", ""),
+                           ending_at=launch.ending_at or at)  # fmt: skip
+        case "rent.absent":
+            return replace(launch, absent_at=(*launch.absent_at, at))
+        case "rent.present":
+            return replace(launch, absent_at=())
+        case "rent.ended":
+            # It was billed no longer than until it was first missed.
+            gone_at = launch.absent_at[0] if launch.absent_at else at
+            return replace(launch, phase=Phase.ENDED, ended_at=at, spans=_closed(launch.spans, gone_at))
+    return launch
+
+
+def _moved(launch: Launch, told: dict[str, str], at: float) -> tuple[Span, ...]:
+    words = set(RentalState)
+    state = RentalState(told["state"]) if told.get("state") in words else RentalState.UNKNOWN
+    price = _number(told, "usd_per_hour")
+    if price is None:
+        price = launch.stopped_usd_per_hour if state is RentalState.STOPPED else launch.usd_per_hour
+    last = launch.spans[-1] if launch.spans else None
+    if last is not None and (last.state, last.usd_per_hour, last.ends_at) == (state, price, None):
+        return launch.spans
+    return (*_closed(launch.spans, at), Span(state, price, at))
+
+
+def _closed(spans: Sequence[Span], at: float) -> tuple[Span, ...]:
+    if not spans or spans[-1].ends_at is not None:
+        return tuple(spans)
+    return (*spans[:-1], replace(spans[-1], ends_at=max(at, spans[-1].begins_at)))
+
+
+def _policy(told: dict[str, str], otherwise: Policy) -> Policy:
+    if "lease_s" not in told:
+        return otherwise
+    return Policy(
+        _number(told, "deadline_at"), _number(told, "budget_usd"), _number(told, "idle_s"),
+        _number(told, "lease_s") or otherwise.lease_s,
+    )  # fmt: skip
+
+
+def _number(told: dict[str, str], name: str) -> float | None:
+    try:
+        return float(told[name]) if told.get(name) else None
+    except ValueError:
+        return None
