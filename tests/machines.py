@@ -25,6 +25,7 @@ import pytest
 
 from podlab.transport.host_keys import HostKeys
 from podlab.types import SshAddress
+from tests.processes import deleted_under_way
 
 SSHD = shutil.which("sshd", path=f"/usr/sbin:/usr/local/sbin:{os.environ.get('PATH', '')}")
 WHY_SKIPPED = "install openssh-server: apt-get install openssh-server"
@@ -251,4 +252,4 @@ def for_a_user_of(shell: str) -> Iterator[Sshd]:
         server.stop()
     finally:
         subprocess.run(["userdel", "-f", name], check=False, capture_output=True)
-        shutil.rmtree(folder)
+        deleted_under_way(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -69,6 +70,14 @@ def wait_until(what: Callable[[], object], *, timeout_s: float, why: str) -> Non
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout_s:g} s: {why}")
         time.sleep(0.02)
+
+
+def deleted_under_way(folder: Path) -> None:
+    """Delete a folder that processes may be writing into. It is moved away first: nothing more can appear in it then,
+    and no deletion meets a file that was made a moment ago."""
+    gone = folder.with_name(f".lost-{folder.name}")
+    folder.rename(gone)
+    shutil.rmtree(gone)
 
 
 @contextlib.contextmanager

@@ -31,6 +31,7 @@ from tests import machines
 from tests.keeper.conftest import keepers
 from tests.keeper.echo import EchoServer, greeting
 from tests.keeper.gone import wait_until_gone
+from tests.processes import deleted_under_way
 
 CLIENT = """
 import os, sys
@@ -196,7 +197,7 @@ def test_it_ends_when_its_home_is_gone(transport: KeptTransport, monkeypatch: py
     monkeypatch.setenv("PODLAB_KEEPER_IDLE_S", "0.5")
     transport.open_port(9)
     pid = keeper_pid()
-    shutil.rmtree(os.environ["PODLAB_HOME"])
+    deleted_under_way(Path(os.environ["PODLAB_HOME"]))
     wait_until_gone(pid)
 
 

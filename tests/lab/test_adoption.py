@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import uuid
@@ -26,7 +25,7 @@ from podlab.lab.workspace import Workspace
 from podlab.types import Endpoint, EndpointState, Pod, Step
 from tests.audiences import Silent
 from tests.machines import free_port
-from tests.processes import marked, wait_until
+from tests.processes import deleted_under_way, marked, wait_until
 from tests.remote.bench import SERVER
 
 KEY = "sk-canary-of-the-adopted"
@@ -100,7 +99,7 @@ def listed(workspace: Workspace) -> EndpointList:
 def test_an_orphan_gets_its_record_again(workspace: Workspace, swept: Pod) -> None:
     """Its folder is gone: what it is, where it listens and its key are found out from the process."""
     id, folder = served(workspace, swept, "--key-env", "VLLM_API_KEY")
-    shutil.rmtree(folder)
+    deleted_under_way(folder)
     (orphan,) = listed(workspace).endpoints
     assert orphan.state is EndpointState.ORPHAN
     assert id in text(listed(workspace))

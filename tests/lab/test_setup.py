@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -31,6 +30,7 @@ from podlab.types import EndpointState, Pod, SetupReport
 from tests import machines, processes
 from tests.audiences import Silent
 from tests.machines import Sshd
+from tests.processes import deleted_under_way
 
 pytestmark = pytest.mark.timeout(400)
 LLAMACPP = Wants("llamacpp")
@@ -68,7 +68,8 @@ def digests(home: Path) -> dict[str, str]:
 def bare(workspace: Workspace, box: Pod) -> Pod:
     """The machine without any environment, and no job of before."""
     home = Path(facts_of(workspace, box).home)
-    shutil.rmtree(home, ignore_errors=True)
+    if home.exists():
+        deleted_under_way(home)
     return box
 
 
