@@ -2,6 +2,9 @@
 
 `PODLAB_HOME` (default `~/.podlab`, 0700) holds everything of the client's. Each setting below has an environment
 variable of the same name: `chat.max_tokens` is `PODLAB_CHAT_MAX_TOKENS`.
+
+Reading one setting looks at that one only; `check` holds the whole file against what may stand in it. What ends a pod
+and what mends the file go without `check`: a slip of the pen must not keep a meter running.
 """
 
 from __future__ import annotations
@@ -36,6 +39,14 @@ class Setting:
     def variable(self) -> str:
         """Its environment variable."""
         return "PODLAB_" + self.name.replace(".", "_").upper()
+
+    def text(self, value: Any) -> str:
+        """A value as a person writes it, which `kind` reads back: "2h", "off"."""
+        return _WRITTEN.get(self.kind, str)(value)
+
+    def shown(self, value: Any) -> str:
+        """A value as a person reads it: as it is written, money with its sign."""
+        return ("$" if self.kind is _dollars and value is not None else "") + self.text(value)
 
 
 def _switch(text: str) -> bool:
@@ -84,6 +95,13 @@ def _duration(text: str) -> float | None:
     return value
 
 
+def _lease(text: str) -> float:
+    value = _duration(text)
+    if value is None or value > 86400:
+        raise ValueError("a time from 1m to 1d, such as 10m: without a lease nothing on the pod would end it")
+    return value
+
+
 def _dollars(text: str) -> float | None:
     if text.strip().lower() in ("off", "none"):
         return None
@@ -91,6 +109,34 @@ def _dollars(text: str) -> float | None:
     if not 0 < value <= 100_000:
         raise ValueError("an amount of dollars above 0, such as 5 or 2.50, or off")
     return value
+
+
+def _switch_text(value: bool) -> str:
+    return "on" if value else "off"
+
+
+def _duration_text(value: float | None) -> str:
+    """7200 -> '2h', 5400 -> '90m': the largest unit that needs no fraction."""
+    if value is None:
+        return "off"
+    for unit, size_s in (("d", 86400), ("h", 3600), ("m", 60)):
+        if value % size_s == 0:
+            return f"{value / size_s:.0f}{unit}"
+    return f"{value!r}s"
+
+
+def _dollars_text(value: float | None) -> str:
+    if value is None:
+        return "off"
+    return f"{value:.0f}" if value == round(value) else f"{value:.2f}" if value == round(value, 2) else repr(value)
+
+
+def _size_text(value: int) -> str:
+    """536870912 -> '512MiB'."""
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20)):
+        if value % size == 0:
+            return f"{value // size}{unit}"
+    return str(value)
 
 
 def _cloud(text: str) -> str:
@@ -139,20 +185,29 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("provider", _name, "runpod", "the company that pods are rented from without --provider"),
     Setting("rent.gpu_preferences", _text, "A40, RTX A6000, RTX A5000", "GPUs to be tried in this order without --gpu"),
     Setting("rent.cloud", _cloud, "secure", "whose machines are rented without --cloud: secure, community or any"),
-    Setting(
-        "rent.image", _name, "runpod/pytorch:2.8.0-py3.11-cuda12.8.1-cudnn-devel-ubuntu22.04", "the container image"
-    ),
+    Setting("rent.image", _name, RENT_IMAGE, "the container image"),
     Setting("rent.disk_gb", count, 40, "the container's own disk, in GB"),
     Setting("rent.ttl", _duration, 8 * 3600.0, "how long a rented pod may live, such as 2h, or off"),
     Setting("rent.idle", _duration, 1800.0, "how long a rented pod may be idle, such as 20m, or off"),
     Setting("rent.budget_usd", _dollars, 10.0, "what a rented pod may cost in its whole life, or off"),
-    Setting("rent.lease", _duration, 600.0, "how long a rented pod lives without word from this computer"),
+    Setting("rent.lease", _lease, 600.0, "how long a rented pod lives without word from this computer"),
     Setting("money.per_day_usd", _dollars, None, "what all pods together may cost a day, or off"),
     Setting("money.total_usd", _dollars, None, "what all pods together may cost in all, or off"),
     Setting("rent.max_pods", count, 4, "how many rented pods may live at the same time"),
     Setting("tracebacks", _switch, False, "show whole Python tracebacks instead of short errors"),
 )
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
+_WRITTEN: dict[Callable[[str], Any], Callable[[Any], str]] = {
+    _switch: _switch_text, _duration: _duration_text, _lease: _duration_text, _dollars: _dollars_text,
+    _log_cap: _size_text,
+}  # fmt: skip
+TABLES: dict[str, frozenset[str]] = {
+    "pods": frozenset(
+        {"id", "host", "user", "port", "identity_files", "proxy_jump", "models_path", "provider", "rental_id"}
+    ),
+    "attached": frozenset({"url", "model", "key", "key_in_clear"}),
+}  # fmt: skip
+"""Tables of config.toml that podlab writes by itself: an entry of any name in each, and what may stand in an entry."""
 
 
 def home() -> Path:
@@ -204,12 +259,63 @@ def _parsed(path: Path, parser: Callable[[str], T], otherwise: T) -> T:
         raise BadSettings(f"{path} cannot be read: {reason}", hint="Mend it with: podlab config edit") from error
 
 
+def check() -> None:
+    """Hold config.toml against what may stand in it. Raises BadSettings naming the file, the key and the fix."""
+    document = read_config()
+    known = _tree()
+    for key, found in document.items():
+        if key in TABLES:
+            _check_entries(key, found)
+        elif key not in known:
+            raise _unknown(key, [*known, *TABLES])
+        elif isinstance(known[key], Setting):
+            _from_file(known[key].name, found)
+        elif not isinstance(found, dict):
+            raise _no_table(f"{key}.")
+        else:
+            for name, value in found.items():
+                if name not in known[key]:
+                    raise _unknown(f"{key}.{name}", [f"{key}.{each}" for each in known[key]])
+                _from_file(f"{key}.{name}", value)
+
+
+def _tree() -> dict[str, Any]:
+    """The settings as config.toml nests them: {"pod": Setting, "chat": {"system": Setting}}."""
+    tree: dict[str, Any] = {}
+    for declared in SETTINGS:
+        table, _, key = declared.name.rpartition(".")
+        (tree.setdefault(table, {}) if table else tree)[key] = declared
+    return tree
+
+
+def _check_entries(table: str, entries: Any) -> None:
+    for name, fields in entries.items() if isinstance(entries, dict) else ():
+        for key in fields if isinstance(fields, dict) else ():
+            if key not in TABLES[table]:
+                raise _unknown(f"{table}.{name}.{key}", [f"{table}.{name}.{each}" for each in TABLES[table]])
+
+
+def _unknown(key: str, known: list[str]) -> BadSettings:
+    from difflib import get_close_matches
+
+    # A setting's whole name may be nearer than any in its table: [rent] budget belongs to rent.budget_usd.
+    near = get_close_matches(key, [*known, *_BY_NAME], n=1, cutoff=0.6)
+    meant = f"Did you mean {near[0]}? " if near else ""
+    return BadSettings(
+        f"{config_path()} has a key that podlab does not know: {key}.", hint=f"{meant}Mend it with: podlab config edit"
+    )
+
+
 def setting(name: str) -> Setting:
     """The declaration of a setting. Raises BadSettings for a name that is none."""
     try:
         return _BY_NAME[name]
     except KeyError:
-        raise BadSettings(f"There is no setting {name!r}.", hint="See: podlab config show") from None
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, _BY_NAME, n=1, cutoff=0.5)
+        hint = f"Did you mean {near[0]}?" if near else "See: podlab config show"
+        raise BadSettings(f"There is no setting {name!r}.", hint=hint) from None
 
 
 def parse(name: str, text: str, *, where: str = "") -> Any:
@@ -236,16 +342,23 @@ def value(name: str) -> tuple[Any, Source]:
             raise _no_table(name)
         if (found := found.get(part)) is None:
             return declared.default, "default"
+    return _from_file(name, found), "file"
+
+
+def _from_file(name: str, found: Any) -> Any:
     if isinstance(found, bool):
         found = "on" if found else "off"
     if not isinstance(found, (str, int, float)):
         raise BadSettings(f"{name} cannot be {str(found)[:80]}, as config.toml says.", hint="It takes a single value.")
-    return parse(name, str(found), where="config.toml"), "file"
+    return parse(name, str(found), where="config.toml")
 
 
 def store(name: str, text: str) -> Any:
     """Write a setting to config.toml; returns its value. Raises BadSettings before anything is written."""
     parsed = parse(name, text)
+    declared = setting(name)
+    # What TOML has a type for is written so; durations, sizes and "off" as a person writes them.
+    written = declared.text(parsed) if parsed is None or declared.kind in (_duration, _lease, _log_cap) else parsed
 
     def change(document: Any) -> None:
         *tables, key = name.split(".")
@@ -253,7 +366,7 @@ def store(name: str, text: str) -> Any:
             if not isinstance(document.setdefault(table, {}), dict):
                 raise _no_table(name)
             document = document[table]
-        document[key] = parsed
+        document[key] = written
 
     update_config(change)
     return parsed

@@ -179,6 +179,23 @@ def test_secrets_are_shown_nowhere(tmp_path: Path) -> None:
     assert json.loads(podlab("secret", "list", "--json").stdout)["secrets"] == []
 
 
+def test_a_key_of_config_that_is_none_stops_what_is_not_meant_to_mend_it() -> None:
+    """A misspelt setting is no setting in disguise: verbs refuse and say what was meant; `config` shows and mends."""
+    podlab("config", "set", "rent.ttl", "2h")
+    config = Path(podlab("config", "path").stdout.strip())
+    config.write_text(config.read_text() + "bugdet_usd = 5\n")
+    refused = podlab("model", "catalog", check=False)
+    assert (
+        refused.returncode == 1 and f"{config} has a key that podlab does not know: rent.bugdet_usd." in refused.stderr
+    )
+    assert "Did you mean rent.budget_usd?" in refused.stderr
+    shown = podlab("config", "show", "rent.ttl")
+    assert "2h" in shown.stdout and "rent.bugdet_usd" in shown.stderr
+    config.write_text(config.read_text().replace("bugdet", "budget"))
+    assert "$5" in podlab("config", "show").stdout
+    assert json.loads(podlab("config", "show", "rent.ttl", "--json").stdout)["settings"][0]["value"] == 7200
+
+
 def test_config_in_a_terminal() -> None:
     """set, show, path; a wrong value names the setting, the value and the fix."""
     podlab("config", "set", "chat.temperature", "0")

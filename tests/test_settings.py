@@ -46,8 +46,7 @@ def test_every_setting_is_well_declared() -> None:
     assert len({declared.variable for declared in settings.SETTINGS}) == len(settings.SETTINGS)
     for declared in settings.SETTINGS:
         assert declared.help
-        text = {True: "on", False: "off"}.get(declared.default, str(declared.default))
-        assert settings.parse(declared.name, text) == declared.default
+        assert settings.parse(declared.name, declared.text(declared.default)) == declared.default
 
 
 GOOD: list[tuple[str, str, Any]] = [
@@ -179,6 +178,62 @@ def test_any_order_of_changes(changes: list[tuple[str, str, Any]], start: str) -
         assert settings.value(name) == (expected, "file")
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "value", "written", "shown"),
+    [
+        ("rent.ttl", "120m", 7200.0, '"2h"', "2h"), ("rent.ttl", "off", None, '"off"', "off"),
+        ("rent.idle", "90s", 90.0, '"90.0s"', "90.0s"), ("rent.idle", "90m", 5400.0, '"90m"', "90m"),
+        ("rent.budget_usd", "$2.5", 2.5, "2.5", "$2.50"), ("rent.budget_usd", "5", 5.0, "5.0", "$5"),
+        ("money.per_day_usd", "off", None, '"off"', "off"), ("keeper", "no", False, "false", "off"),
+        ("log_cap_bytes", "512MiB", 2**29, '"512MiB"', "512MiB"), ("rent.max_pods", "2", 2, "2", "2"),
+        ("rent.lease", "10m", 600.0, '"10m"', "10m"),
+    ],
+)  # fmt: skip
+def test_values_are_written_as_people_write_them(name: str, text: str, value: Any, written: str, shown: str) -> None:
+    """A time, an amount or a size stands in the file as a person would put it there, and is read back the same."""
+    assert settings.store(name, text) == value
+    assert settings.value(name) == (value, "file")
+    assert settings.setting(name).shown(value) == shown
+    assert f"{name.rpartition('.')[2]} = {written}\n" in settings.config_path().read_text()
+    settings.check()
+
+
+@pytest.mark.parametrize("text", ["off", "0", "2d", "30s", "soon"])
+def test_a_pod_always_has_a_lease(text: str) -> None:
+    """Without one nothing on the pod would end it."""
+    with pytest.raises(BadSettings, match=r"rent\.lease cannot be"):
+        settings.parse("rent.lease", text)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "hint"),
+    [
+        ("[rent]\nttll = '2h'", "rent.ttll", "Did you mean rent.ttl?"),
+        ("[rent]\nbudget = 5", "rent.budget", "Did you mean rent.budget_usd?"),
+        ("povider = 'sandbox'", "povider", "Did you mean provider?"),
+        ("[rentt]\nttl = '2h'", "rentt", "Did you mean rent?"),
+        ("[pods.lab]\nid = 'x'\nhst = 'y'", "pods.lab.hst", "Did you mean pods.lab.host?"),
+        ("[attached.a]\nurl = 'x'\nzzzz = 1", "attached.a.zzzz", "podlab config edit"),
+        ("qqqq = 1", "qqqq", "podlab config edit"),
+    ],
+)  # fmt: skip
+def test_a_key_that_is_none_is_refused_with_what_was_meant(text: str, key: str, hint: str) -> None:
+    """The check names the file, the key and the fix; reading another setting goes on."""
+    write(text)
+    with pytest.raises(BadSettings) as caught:
+        settings.check()
+    assert str(settings.config_path()) in caught.value.message and caught.value.message.endswith(f": {key}.")
+    assert hint in caught.value.hint and "podlab config edit" in caught.value.hint
+    assert settings.value("chat.max_tokens") == (512, "default")
+
+
+@pytest.mark.parametrize("text", ["[rent]\nttl = 'soon'", "rent = 5", "[rent.ttl]", "[money]\nper_day_usd = -1"])
+def test_the_check_looks_at_values_too(text: str) -> None:
+    write(text)
+    with pytest.raises(BadSettings):
+        settings.check()
+
+
 def test_concurrent_changes_are_all_kept() -> None:
     """6 processes that change the file at the same time lose none of each other's values."""
     body = textwrap.dedent("""
@@ -199,6 +254,15 @@ def test_no_such_setting() -> None:
     for use in (settings.setting, settings.value, lambda name: settings.store(name, "1")):
         with pytest.raises(BadSettings, match="no setting 'chat.tokens'"):
             use("chat.tokens")
+
+
+def test_a_setting_that_was_meant_is_named() -> None:
+    with pytest.raises(BadSettings) as caught:
+        settings.setting("xyzzy")
+    assert caught.value.hint == "See: podlab config show"
+    with pytest.raises(BadSettings) as caught:
+        settings.setting("rent.bugdet_usd")
+    assert caught.value.hint == "Did you mean rent.budget_usd?"
 
 
 @given(st.sampled_from([declared.name for declared in settings.SETTINGS]), st.text())

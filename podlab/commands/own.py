@@ -11,14 +11,21 @@ VERBS = (
     Verb(
         "config", "show", "Show the settings, and where each comes from.", "own.config_show",
         operands=(Operand("name", "one setting", "?", values="settings"),), example="podlab config show",
+        despite_config=True,
     ),
     Verb(
         "config", "set", "Write a setting to config.toml.", "own.config_set",
         operands=(SETTING, Operand("value", "its value")), example="podlab config set chat.max_tokens 1024",
-        changes=True,
+        changes=True, despite_config=True,
     ),
-    Verb("config", "edit", "Open config.toml in your editor.", "own.config_edit", example="podlab config edit"),
-    Verb("config", "path", "Show where config.toml is.", "own.config_path", example="podlab config path"),
+    Verb(
+        "config", "edit", "Open config.toml in your editor.", "own.config_edit", example="podlab config edit",
+        despite_config=True,
+    ),
+    Verb(
+        "config", "path", "Show where config.toml is.", "own.config_path", example="podlab config path",
+        despite_config=True,
+    ),
     Verb(
         "secret", "set", "Keep a secret. Its value is typed hidden, or comes from standard input.", "own.secret_set",
         operands=(SECRET,), example="podlab secret set HF_TOKEN", changes=True,

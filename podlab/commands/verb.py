@@ -66,6 +66,8 @@ class Verb:
     """What the words after `--` are, for help; "" when there are none."""
     cell: Literal["no", "may", "must"] = "no"
     """Whether it has a cell form (`%%pod run`)."""
+    despite_config: bool = False
+    """It goes on although config.toml holds what it may not: it mends that, or it ends what costs money."""
     in_terminal: str = ""
     """What to do instead in a terminal, for a verb on what only a notebook keeps; "" where it works there too."""
 
@@ -74,9 +76,14 @@ class Verb:
 
         `args` has one attribute per operand and option (dashes become underscores), `rest` (the words after `--`),
         `cell` (the cell's body, or None) and `stdin` (what was piped into the terminal's command, to be read, or None).
+        Raises BadSettings when config.toml holds what it may not, before anything is done.
         """
         from importlib import import_module
 
+        if not self.despite_config:
+            from podlab import settings
+
+            settings.check()
         module, _, function = self.does.partition(".")
         begin: Callable[[Workspace, Namespace], Work[Outcome]] = getattr(
             import_module(f"podlab.commands.handlers.{module}"), function

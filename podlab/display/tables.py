@@ -11,6 +11,7 @@ from typing import Any
 from podlab.commands.results import ModelRow, RecipeRow, SecretRow, SettingRow
 from podlab.display.layout import Cell, Head, Table, Tone
 from podlab.loadtest import Level, Spread
+from podlab.settings import SETTINGS
 from podlab.types import Check, Endpoint, EndpointState, JobRow, PodState, PodStatus, Tried, TunnelRow
 from podlab.units import age_text, bytes_text, duration_text, memory_text, rate_text, tokens_text
 
@@ -121,8 +122,13 @@ def _started(row: Endpoint | JobRow, now: float) -> Cell:
     return Cell("-") if row.started_at is None else age_cell(row.started_at, now)
 
 
-def _setting(value: Any) -> Cell:
-    return Cell("on" if value else "off") if isinstance(value, bool) else text_cell(value)
+def _setting(row: SettingRow) -> Cell:
+    """A setting as a person writes it; a value that no setting of ours has is shown as it is."""
+    declared = next((each for each in SETTINGS if each.name == row.name), None)
+    try:
+        return text_cell(row.value if declared is None else declared.shown(row.value))
+    except (TypeError, ValueError):
+        return text_cell(row.value)
 
 
 def _load(level: Level) -> Cell:
@@ -228,7 +234,7 @@ COLUMNS: dict[type, tuple[Column, ...]] = {
     ),
     SettingRow: (
         Column("setting", _attribute("name")),
-        Column("value", lambda row, now: _setting(row.value)),
+        Column("value", lambda row, now: _setting(row)),
         Column("from", _attribute("source")),
         Column("meaning", _attribute("help")),
     ),

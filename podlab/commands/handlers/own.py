@@ -16,8 +16,8 @@ from podlab.commands.results import (
     SettingRow,
 )
 from podlab.durable import translated
-from podlab.errors import BadArgument, NotFound, Refused
-from podlab.events import Ask, Work
+from podlab.errors import BadArgument, BadSettings, NotFound, Refused
+from podlab.events import Ask, Notice, Work
 from podlab.types import LogLines
 
 if TYPE_CHECKING:
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 def config_show(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     from podlab import settings
 
-    yield from ()
+    try:
+        settings.check()
+    except BadSettings as error:  # what is in force is shown all the same
+        yield Notice(f"{error.message} {error.hint}", "warning")
     shown = [settings.setting(args.name)] if args.name else settings.SETTINGS
     rows = [SettingRow(s.name, *workspace.value_and_source(s.name), s.help) for s in shown]
     return Outcome(SettingList(tuple(rows)))
@@ -37,17 +40,17 @@ def config_set(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     from podlab import settings
 
     yield from ()
+    declared = settings.setting(args.name)
     if args.dry_run:
         value = settings.parse(args.name, args.value)
-        return Outcome(Plan((f"write {args.name} = {value!r} to {settings.config_path()}",)))
+        return Outcome(Plan((f"write {args.name} = {declared.text(value)} to {settings.config_path()}",)))
     if args.name == "pod":
         from podlab.lab import pods
 
         pods.find(args.value)
     value = settings.store(args.name, args.value)
     workspace.override(args.name, None)
-    shown = value if not isinstance(value, bool) else "on" if value else "off"
-    return Outcome(Done(f"{args.name} is {shown} from now on.", {"setting": args.name}))
+    return Outcome(Done(f"{args.name} is {declared.shown(value)} from now on.", {"setting": args.name}))
 
 
 def config_edit(workspace: Workspace, args: Namespace) -> Work[Outcome]:
