@@ -4,7 +4,8 @@ The lines are facts in the order they were learnt, and `fold` is the only reader
 keeper come to the same conclusion from the same file. A row is never closed by an assumption: `ended` needs the
 provider to have said absent twice, GAP_S apart, and `refused` that it certainly created nothing.
 
-Subject of each line is the launch's id, which is also the pod's. Verbs and their details:
+Subject of each line is the launch's id, which is also the pod's. Every `usd_per_hour` here has the disk in it, which
+providers bill beside it (`price` adds it). Verbs and their details:
 
     rent.ask        the intent, on disk before the provider is called: name, order, provider, gpu, gpu_count, cloud,
                     usd_per_hour, disk_usd_per_hour, stopped_usd_per_hour, policy fields, model, notebook, simulated
@@ -29,7 +30,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from podlab.ledger import Entry, Ledger
-from podlab.renting import Policy, RentalState
+from podlab.renting import Policy, Rental, RentalState
 
 GAP_S = 60.0
 """Between the two times that a provider has to say absent."""
@@ -84,6 +85,10 @@ class Launch:
     cloud: str = ""
     usd_per_hour: float = 0.0
     """While it runs, its disk included: as quoted, then as the provider bills."""
+    agreed_usd_per_hour: float = 0.0
+    """What a person said yes to, its disk included; what is billed may not rise above it."""
+    disk_usd_per_hour: float = 0.0
+    """Its disk alone while it runs, part of the two above."""
     stopped_usd_per_hour: float = 0.0
     """While it is stopped: its disk."""
     policy: Policy = field(default_factory=Policy)
@@ -102,6 +107,8 @@ class Launch:
     ended_at: float | None = None
     billed_usd: float | None = None
     """What the provider billed for it, as last read; None until it said so."""
+    billed_at: float | None = None
+    """When that was read."""
     spans: tuple[Span, ...] = ()
     model: str = ""
     notebook: str = ""
@@ -131,6 +138,16 @@ def policy_fields(policy: Policy) -> dict[str, str]:
     fields = {"deadline_at": policy.deadline_at, "budget_usd": policy.budget_usd, "idle_s": policy.idle_s,
               "lease_s": policy.lease_s}  # fmt: skip
     return {name: "" if value is None else repr(float(value)) for name, value in fields.items()}
+
+
+def price(launch: Launch, rental: Rental) -> float | None:
+    """What a pod costs an hour now, its disk included; None where the provider does not say.
+
+    A stopped pod's is what was told at its order: providers were seen to quote the running price of stopped pods.
+    """
+    if rental.state is RentalState.STOPPED:
+        return launch.stopped_usd_per_hour
+    return None if rental.usd_per_hour is None else rental.usd_per_hour + launch.disk_usd_per_hour
 
 
 def all_launches(ledger: Ledger) -> tuple[Launch, ...]:
@@ -164,7 +181,8 @@ def _asked(entry: Entry) -> Launch:
     return Launch(
         entry.subject, told.get("name", ""), told.get("order", ""), told.get("provider", ""), entry.at,
         gpu=told.get("gpu", ""), gpu_count=int(_number(told, "gpu_count") or 1), cloud=told.get("cloud", ""),
-        usd_per_hour=_number(told, "usd_per_hour") or 0.0,
+        usd_per_hour=_number(told, "usd_per_hour") or 0.0, agreed_usd_per_hour=_number(told, "usd_per_hour") or 0.0,
+        disk_usd_per_hour=_number(told, "disk_usd_per_hour") or 0.0,
         stopped_usd_per_hour=_number(told, "stopped_usd_per_hour") or 0.0, policy=_policy(told, Policy()),
         model=told.get("model", ""), notebook=told.get("notebook", ""), simulated=told.get("simulated") == "yes",
     )  # fmt: skip
@@ -193,7 +211,7 @@ def _next(launch: Launch, entry: Entry) -> Launch:
         case "rent.armed":
             return replace(launch, armed_at=at)
         case "rent.bill":
-            return replace(launch, billed_usd=_number(told, "usd"))
+            return replace(launch, billed_usd=_number(told, "usd"), billed_at=at)
         case "rent.ending":
             return replace(launch, phase=Phase.ENDING, why=told.get("why", ""), brake=told.get("brake", ""),
                            ending_at=launch.ending_at or at)  # fmt: skip
