@@ -235,7 +235,10 @@ def _moved(launch: Launch, told: dict[str, str], at: float) -> tuple[Span, ...]:
     last = launch.spans[-1] if launch.spans else None
     if last is not None and (last.state, last.usd_per_hour, last.ends_at) == (state, price, None):
         return launch.spans
-    return (*_closed(launch.spans, at), Span(state, price, at))
+    before = _closed(launch.spans, at)
+    # A clock that was set back between two lines makes no time count twice.
+    begins_at = max([at, *(span.ends_at for span in before[-1:] if span.ends_at is not None)])
+    return (*before, Span(state, price, begins_at))
 
 
 def _closed(spans: Sequence[Span], at: float) -> tuple[Span, ...]:

@@ -1,0 +1,228 @@
+"""What rented pods cost, and what the caps make of it. Everything here is arithmetic over lines of a ledger."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from podlab.errors import Refused
+from podlab.events import Ask, Work
+from podlab.lab import launches as ledger_of
+from podlab.lab import money
+from podlab.lab.launches import Launch
+from podlab.lab.market import Market
+from podlab.lab.money import Caps
+from podlab.ledger import Ledger
+from podlab.providers.base import Provider
+from podlab.renting import Policy, Protection, RentalState
+from tests.lab.rentals import ASKED_AT, HOUR_S, ask, launch, state
+
+BERLIN = ZoneInfo("Europe/Berlin")
+SAO_PAULO = ZoneInfo("America/Sao_Paulo")
+
+
+def test_running_and_stopped_time_have_their_own_price() -> None:
+    pod = launch(
+        (HOUR_S, "rent.state", state(RentalState.STOPPED)),
+        (3 * HOUR_S, "rent.state", state(RentalState.RUNNING)),
+        price=2.0,
+    )
+
+    assert money.spent_usd(pod, ASKED_AT + HOUR_S) == pytest.approx(2.0)
+    assert money.spent_usd(pod, ASKED_AT + 3 * HOUR_S) == pytest.approx(2.4)  # two hours of its disk at 0.2
+    assert money.spent_usd(pod, ASKED_AT + 4 * HOUR_S) == pytest.approx(4.4)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1e5), st.sampled_from(RentalState)), max_size=6), st.floats(0, 1e6))
+def test_the_parts_of_a_life_add_up_to_the_whole(moves: list[tuple[float, RentalState]], at_s: float) -> None:
+    lines = [(after_s, "rent.state", state(word)) for after_s, word in sorted(moves)]
+    pod = launch(*lines)
+    now = ASKED_AT + 1e6
+
+    before = money.between_usd(pod, 0.0, now) - money.between_usd(pod, ASKED_AT + at_s, now)
+
+    assert before == pytest.approx(pod.usd(ASKED_AT + at_s), abs=1e-6)
+    assert money.spent_usd(pod, now) >= 0
+
+
+@given(st.lists(st.floats(-1e5, 1e5), min_size=1, max_size=6))
+def test_a_clock_that_was_set_counts_no_time_twice(at_s: list[float]) -> None:
+    """Whatever the clock said when the price changed, so much time at the highest price is the most it can come to."""
+    lines = [(after_s, "rent.state", state(RentalState.RUNNING, 1.0 + n / 10)) for n, after_s in enumerate(at_s)]
+    pod = launch(*lines)
+
+    assert 0 <= pod.usd(ASKED_AT + 2 * HOUR_S) <= 2 * (1.0 + len(at_s) / 10)
+
+
+def test_a_bill_that_says_more_counts_with_what_came_since() -> None:
+    pod = launch((HOUR_S, "rent.bill", {"usd": "1.5"}))
+
+    assert money.spent_usd(pod, ASKED_AT + 2 * HOUR_S) == pytest.approx(2.5)
+    (cost,) = money.costs([pod], ASKED_AT + 2 * HOUR_S)
+    assert cost.billed_usd == 1.5
+    assert cost.difference_usd == pytest.approx(0.5)
+
+
+def test_a_bill_that_lags_behind_does_not_lower_the_figure() -> None:
+    pod = launch((HOUR_S, "rent.bill", {"usd": "0.5"}))
+
+    assert money.spent_usd(pod, ASKED_AT + 2 * HOUR_S) == pytest.approx(2.0)
+
+
+def test_the_last_bill_of_a_pod_that_has_ended_is_what_it_cost() -> None:
+    ended = [(HOUR_S, "rent.absent", {}), (HOUR_S + 90, "rent.absent", {}), (HOUR_S + 91, "rent.ended", {})]
+    soon = launch(*ended, (HOUR_S + 600, "rent.bill", {"usd": "0.7"}))
+    late = launch(*ended, (5 * HOUR_S, "rent.bill", {"usd": "0.7"}))
+
+    assert money.spent_usd(soon, ASKED_AT + 9 * HOUR_S) == pytest.approx(1.0)
+    assert money.spent_usd(late, ASKED_AT + 9 * HOUR_S) == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize(
+    "zone, noon, hours",
+    [
+        (BERLIN, 1_743_246_000.0, 23),  # 29 March 2025, 12:00; the next day has 23 hours
+        (BERLIN, 1_761_390_000.0, 25),  # 25 October 2025; the next has 25
+        (BERLIN, 1_750_000_000.0, 24),
+        (SAO_PAULO, 1_541_257_200.0, 23),  # 3 November 2018; the next has no midnight
+    ],
+)
+def test_a_day_lasts_from_midnight_to_midnight(zone: ZoneInfo, noon: float, hours: int) -> None:
+    begins = money.day_ends(noon, zone)
+
+    assert money.day_begins(begins, zone) == begins
+    assert money.day_begins(begins - 1, zone) < begins
+    assert money.day_ends(begins, zone) - begins == hours * HOUR_S
+
+
+@given(st.floats(0, 4e9))
+def test_every_moment_lies_in_its_day_and_month(now: float) -> None:
+    assert money.month_begins(now, BERLIN) <= money.day_begins(now, BERLIN) <= now < money.day_ends(now, BERLIN)
+
+
+def test_what_was_spent_yesterday_is_not_todays() -> None:
+    zone = ZoneInfo("UTC")
+    midnight = money.day_begins(ASKED_AT, zone) + 86400
+    pod = launch(asked_at=midnight - HOUR_S)
+    (cost,) = money.costs([pod], midnight + 2 * HOUR_S, zone=zone)
+
+    assert cost.total_usd == pytest.approx(3.0)
+    assert cost.today_usd == pytest.approx(2.0)
+
+
+def test_costs_are_added_up_by_model_and_notebook_and_real_money_stays_apart() -> None:
+    pods = [
+        launch(id="a", model="tiny", notebook="x.ipynb"),
+        launch(id="b", model="tiny", notebook="y.ipynb"),
+        launch(id="c", model="tiny", simulated="yes"),
+        launch((0, "rent.refused", {"why": "no stock"}), id="d", live=False),
+    ]
+    now = ASKED_AT + HOUR_S
+
+    by_model = {(cost.of, cost.simulated): cost for cost in money.costs(pods, now, by="model")}
+    assert by_model["tiny", False].total_usd == pytest.approx(2.0)
+    assert by_model["tiny", False].pods == 2
+    assert by_model["tiny", True].total_usd == pytest.approx(1.0)
+    assert {cost.of for cost in money.costs(pods, now, by="notebook")} == {"x.ipynb", "y.ipynb", ""}
+    assert len(money.costs(pods, now)) == 3
+
+
+def test_nothing_more_is_started_than_may_live() -> None:
+    pods = [launch(id="a"), launch(id="b", live=False)]
+
+    with pytest.raises(Refused, match="2 rented pods may be billed now"):
+        money.check_order(pods, 1.0, Caps(max_pods=2), ASKED_AT)
+    assert money.check_order(pods, 1.0, Caps(max_pods=3), ASKED_AT) == ()
+    assert money.check_order(pods, 1.0, Caps(max_pods=1), ASKED_AT, simulated=True) == ()
+
+
+def test_nothing_is_started_that_the_caps_would_end_at_once() -> None:
+    zone_free_now = ASKED_AT + 30 * 86400 + 10 * HOUR_S  # the pod ran a month and more before
+    pods = [launch((10 * HOUR_S, "rent.absent", {}), (11 * HOUR_S, "rent.ended", {}))]
+
+    with pytest.raises(Refused, match="money.total_usd"):
+        try:
+            money.check_order(pods, 1.0, Caps(total_usd=10.1), zone_free_now)
+        except Refused as error:
+            raise Refused(error.hint) from error
+    (note,) = money.check_order(pods, 1.0, Caps(total_usd=12), zone_free_now)
+    assert "used up in 2 h" in note
+    assert money.check_order(pods, 1.0, Caps(per_day_usd=24.5), zone_free_now) == ()
+
+
+def test_the_worst_case_is_the_lease_where_the_switch_was_heard() -> None:
+    pod = launch((70, "rent.armed", {}), policy=Policy(lease_s=600, deadline_at=ASKED_AT + 10 * HOUR_S))
+    worst = money.worst_case(pod, ASKED_AT + HOUR_S, Protection.PROTECTED, lease_left_s=540)
+
+    assert worst.usd == pytest.approx(1 + (540 + money.GRACE_S) / HOUR_S)
+    assert worst.until == ASKED_AT + HOUR_S + 540 + money.GRACE_S
+
+
+def test_the_worst_case_is_a_limit_of_its_own_where_the_switch_was_armed_once() -> None:
+    pod = launch((70, "rent.armed", {}), policy=Policy(budget_usd=3.0))
+    worst = money.worst_case(pod, ASKED_AT + HOUR_S, Protection.PARTLY)
+
+    assert worst.usd == pytest.approx(3 + money.GRACE_S / HOUR_S)
+    assert "budget" in worst.why
+
+
+@pytest.mark.parametrize("protection", [Protection.PARTLY, Protection.UNPROTECTED])
+def test_there_is_no_bound_where_nobody_else_would_end_it(protection: Protection) -> None:
+    worst = money.worst_case(launch(policy=Policy(budget_usd=3.0)), ASKED_AT, protection)
+
+    assert worst.usd is None
+    assert "until the account has no money left" in worst.why
+
+
+def test_a_stopped_pods_disk_has_no_bound_either() -> None:
+    pod = launch((70, "rent.armed", {}), (HOUR_S, "rent.state", state(RentalState.STOPPED)))
+
+    assert money.worst_case(pod, ASKED_AT + 2 * HOUR_S, Protection.PROTECTED).usd is None
+
+
+@pytest.fixture
+def market(tmp_path: Path) -> Market:
+    def provider(name: str) -> Provider:
+        raise AssertionError("money asks no provider")
+
+    clock = [ASKED_AT]
+    return Market(Ledger(tmp_path / "ledger.jsonl", now=lambda: clock[0]), provider, lambda: clock[0], clock.append)
+
+
+def answered(work: Work[Launch], answer: bool | None) -> tuple[Launch, list[Ask]]:
+    asked = []
+    sent = None
+    while True:
+        try:
+            event = work.send(sent)
+        except StopIteration as end:
+            return end.value, asked
+        if isinstance(event, Ask):
+            asked.append(event)
+        sent = answer
+
+
+def test_more_money_is_asked_for_and_a_new_serial_is_written(market: Market) -> None:
+    policy = Policy(deadline_at=ASKED_AT + HOUR_S, budget_usd=5.0)
+    market.ledger.append("rent.ask", "l1", **ask(1.0, policy))
+    market.ledger.append("rent.live", "l1", rental="r1")
+    pod = ledger_of.open_launches(market.ledger)[0]
+    longer = money.extended(policy, more_s=HOUR_S)
+
+    with pytest.raises(Refused):
+        answered(money.change(market, pod, longer), False)
+    with pytest.raises(Refused, match="Nobody could be asked"):
+        answered(money.change(market, pod, longer), None)
+    assert ledger_of.open_launches(market.ledger)[0].policy == policy
+
+    moved, asked = answered(money.change(market, pod, longer), True)
+    assert [each.kind for each in asked] == ["price"]
+    assert moved.policy == Policy(deadline_at=ASKED_AT + 2 * HOUR_S, budget_usd=5.0)
+    assert moved.policy_serial == 1
+    again, asked = answered(money.change(market, moved, policy), None)
+    assert asked == []  # less needs no yes
+    assert again.policy_serial == 2
