@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,9 +44,19 @@ class Ledger:
 
         Raises StateDamaged when the file cannot be trusted or written; then the thing it announces must not be done.
         """
+        return self.append_checked(verb, subject, lambda entries: detail)
+
+    def append_checked(
+        self, verb: str, subject: str, decide: Callable[[list[Entry]], Mapping[str, str]]
+    ) -> Entry:  # fmt: skip
+        """Write one line whose detail `decide` makes of all lines so far, with no other writer in between.
+
+        What `decide` raises comes out, and nothing is written. It must not touch a ledger. Raises StateDamaged as
+        `append` does.
+        """
         with locked(self._path.with_name("ledger.lock")):
             entries, chain, intact_bytes = self._read()
-            entry = Entry(len(entries) + 1, self._now(), verb, subject, detail)
+            entry = Entry(len(entries) + 1, self._now(), verb, subject, dict(decide(entries)))
             line = _line(entry, chain)
             try:
                 self._write(line, intact_bytes)

@@ -76,13 +76,13 @@ def _type(name: str, fields: Any, where: str) -> GpuType:
 
 def type_of(name: str) -> GpuType | None:
     """The kind a driver's name means ("NVIDIA GeForce RTX 4090"); None for one that is not in the table."""
-    found = _exact(_tokens(name))
+    found = _exact(tokens_of(name))
     return found[0] if len(found) == 1 else None
 
 
 def find_type(name: str) -> GpuType:
     """The kind that a person means. Raises BadArgument where several could be meant, NotFound where none."""
-    tokens = _tokens(name)
+    tokens = tokens_of(name)
     found = _exact(tokens)
     if len(found) == 1:
         return found[0]
@@ -132,8 +132,8 @@ def _exact(tokens: frozenset[str]) -> list[GpuType]:
     return [kind for kind in gpu_types() if kind.tokens <= tokens <= kind.tokens | kind.also]
 
 
-def _tokens(name: str) -> frozenset[str]:
-    """A name's words in lower case: 'NVIDIA A100-SXM4-80GB' -> {a100, sxm4, 80gb}."""
+def tokens_of(name: str) -> frozenset[str]:
+    """A name's words that tell kinds apart, in lower case: 'NVIDIA A100-SXM4-80GB' -> {a100, sxm4, 80gb}."""
     words = re.findall(r"[a-z0-9]+", re.sub(r"\brtx(?=\w)", "rtx ", name.lower()))
     sized = (re.sub(r"^(\d+)g(?:b|ib)?$", r"\1gb", word) for word in words)
     return frozenset(word for word in sized if word not in _NOISE)

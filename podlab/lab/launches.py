@@ -8,18 +8,20 @@ Subject of each line is the launch's id, which is also the pod's. Every `usd_per
 providers bill beside it (`price` adds it). Verbs and their details:
 
     rent.ask        the intent, on disk before the provider is called: name, order, provider, gpu, gpu_count, cloud,
-                    usd_per_hour, disk_usd_per_hour, stopped_usd_per_hour, policy fields, model, notebook, simulated
+                    usd_per_hour, disk_usd_per_hour, stopped_usd_per_hour, policy fields, model, notebook, simulated,
+                    wish: all that was asked, so that the same can be rented again
     rent.refused    why: certainly nothing was created
     rent.unclear    why: it may have been created
-    rent.live       rental: the provider's id of it, usd_per_hour as billed
+    rent.live       rental: the provider's id of it, usd_per_hour as billed. The first one counts
+    rent.extra      rental: one more pod of the same order, which nobody wants and which has to end
     rent.state      state, usd_per_hour: it was seen to change
     rent.policy     policy fields, serial: what ends it, changed by a person
     rent.armed      the switch on the pod said that it is armed; key: the pod's own host key was confirmed
     rent.ending     why, brake: its end was asked for; it counts as billing until it is proven gone
     rent.absent     the provider said that it knows no such pod
-    rent.present    it was seen again after that
+    rent.present    rental: it was seen again after that; a closed row opens again, and the pod has to end
     rent.bill       usd: what the provider billed for it so far
-    rent.ended      the row is closed
+    rent.ended      the row is closed; without that proof before it the line says nothing
 """
 
 from __future__ import annotations
@@ -94,6 +96,8 @@ class Launch:
     policy: Policy = field(default_factory=Policy)
     policy_serial: int = 0
     rental_id: str | None = None
+    extra_ids: tuple[str, ...] = ()
+    """Further pods that came of the same order. The row is open until they are gone as well."""
     why: str = ""
     """Why it was refused, is unclear, or has to end."""
     brake: str = ""
@@ -113,6 +117,13 @@ class Launch:
     model: str = ""
     notebook: str = ""
     simulated: bool = False
+    wish: str = ""
+    """What was asked, as `rent_wish.wish_from` reads it."""
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Every pod at the provider that is known to have come of it."""
+        return (*([self.rental_id] if self.rental_id else []), *self.extra_ids)
 
     @property
     def is_open(self) -> bool:
@@ -185,6 +196,7 @@ def _asked(entry: Entry) -> Launch:
         disk_usd_per_hour=_number(told, "disk_usd_per_hour") or 0.0,
         stopped_usd_per_hour=_number(told, "stopped_usd_per_hour") or 0.0, policy=_policy(told, Policy()),
         model=told.get("model", ""), notebook=told.get("notebook", ""), simulated=told.get("simulated") == "yes",
+        wish=told.get("wish", ""),
     )  # fmt: skip
 
 
@@ -192,17 +204,15 @@ def _next(launch: Launch, entry: Entry) -> Launch:
     told, at = entry.detail, entry.at
     match entry.verb:
         case "rent.refused":
+            if launch.rental_id:  # somebody has seen it, whatever was answered
+                return launch
             return replace(launch, phase=Phase.REFUSED, why=told.get("why", ""), ended_at=at, spans=())
         case "rent.unclear":
             return replace(launch, unclear=True, why=told.get("why", ""))
         case "rent.live":
-            price = _number(told, "usd_per_hour")
-            price = launch.usd_per_hour if price is None else price
-            phase = Phase.LIVE if launch.phase is Phase.ASKED else launch.phase
-            # It is billed from when it was made, which is not before it was asked for.
-            spans = launch.spans or (Span(RentalState.RUNNING, price, launch.asked_at),)
-            return replace(launch, phase=phase, rental_id=told.get("rental") or launch.rental_id, usd_per_hour=price,
-                           live_at=launch.live_at or at, spans=spans, absent_at=())  # fmt: skip
+            return _live(launch, told, at)
+        case "rent.extra":
+            return _with_extra(launch, told.get("rental", ""))
         case "rent.state":
             return replace(launch, spans=_moved(launch, told, at))
         case "rent.policy":
@@ -218,12 +228,48 @@ def _next(launch: Launch, entry: Entry) -> Launch:
         case "rent.absent":
             return replace(launch, absent_at=(*launch.absent_at, at))
         case "rent.present":
-            return replace(launch, absent_at=())
+            return _present(launch, told)
         case "rent.ended":
+            if not launch.is_proven_absent():  # another process saw it before this line was written
+                return launch
             # It was billed no longer than until it was first missed.
-            gone_at = launch.absent_at[0] if launch.absent_at else at
-            return replace(launch, phase=Phase.ENDED, ended_at=at, spans=_closed(launch.spans, gone_at))
+            spans = _closed(launch.spans, launch.absent_at[0])
+            return replace(launch, phase=Phase.ENDED, ended_at=at, spans=spans)
     return launch
+
+
+def _live(launch: Launch, told: dict[str, str], at: float) -> Launch:
+    told_price = _number(told, "usd_per_hour")
+    billed = launch.usd_per_hour if told_price is None else told_price
+    rental_id = told.get("rental", "")
+    if launch.rental_id not in (None, rental_id):
+        return _with_extra(launch, rental_id)
+    # It is billed from when it was made, which is not before it was asked for.
+    spans = launch.spans or (Span(RentalState.RUNNING, billed, launch.asked_at),)
+    live = replace(launch, rental_id=rental_id or None, usd_per_hour=billed, live_at=launch.live_at or at, spans=spans)
+    if launch.phase is Phase.ASKED:
+        return replace(live, phase=Phase.LIVE, absent_at=())
+    return _present(live, told)
+
+
+def _present(launch: Launch, told: dict[str, str]) -> Launch:
+    """It is there. A row that was closed opens again: it was billed all the time, and nobody waits for it any more."""
+    rental_id = told.get("rental", "")
+    if rental_id and rental_id not in launch.ids:
+        launch = _with_extra(launch, rental_id) if launch.rental_id else replace(launch, rental_id=rental_id)
+    if launch.is_open:
+        return replace(launch, absent_at=())
+    spans = launch.spans or (Span(RentalState.RUNNING, launch.usd_per_hour, launch.asked_at),)
+    return replace(
+        launch, phase=Phase.ENDING, why="it was seen again after its row was closed", ended_at=None, absent_at=(),
+        spans=(*spans[:-1], replace(spans[-1], ends_at=None)),
+    )  # fmt: skip
+
+
+def _with_extra(launch: Launch, rental_id: str) -> Launch:
+    if not rental_id or rental_id in launch.ids:
+        return launch
+    return replace(launch, extra_ids=(*launch.extra_ids, rental_id))
 
 
 def _moved(launch: Launch, told: dict[str, str], at: float) -> tuple[Span, ...]:

@@ -1,0 +1,203 @@
+"""The end of a pod: asked for until it is proven. Idempotent, and tolerant of whatever the provider does.
+
+    end(market, launch, why=..., brake=...)     write down that it has to end, and ask
+    look(market, launch, listed, at)            what one listing says of it; may write, ask again, or close the row
+    prove(market, launch)                       one look of its own
+    until_proven(market, launch)                looks until the row is closed
+
+Every process that has the ledger may call these at any time, also several at once. A row is closed only after the
+provider did not know the pod twice, GAP_S apart, and not before a new pod would have been listed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from podlab.errors import NotFound, PodlabError, ProviderError, StateDamaged
+from podlab.events import Stage, Work
+from podlab.lab.launches import GAP_S, LAG_S, Launch, Phase, find, price
+from podlab.lab.market import Market
+from podlab.providers.base import DEADLINE_S
+from podlab.renting import Rental, RentalState
+
+UNSEEN_S = LAG_S + DEADLINE_S
+"""From the intent to when a pod that came of it must be listed: the call may take as long as its deadline."""
+STALE_S = DEADLINE_S + 15.0
+"""A listing older than this is not written down: this process may have been stopped since."""
+PROOF_S = 900.0
+"""How long `until_proven` looks before it leaves the rest to whoever tends."""
+LOOK_S = 15.0
+
+
+def end(market: Market, launch: Launch, *, why: str, brake: str) -> None:
+    """Write down that a pod has to end, and ask its provider. What the provider makes of it is seen by `look`.
+
+    Asked all the same where the ledger cannot be written; StateDamaged is raised afterwards.
+    """
+    damage: StateDamaged | None = None
+    try:
+        known = find(market.ledger, launch.id) or launch
+        if not known.is_open:
+            return
+        if known.phase is not Phase.ENDING:
+            market.ledger.append("rent.ending", launch.id, why=why, brake=brake)
+        launch = known
+    except StateDamaged as error:
+        damage = error
+    push(market, launch)
+    if damage is not None:
+        raise damage
+
+
+def push(market: Market, launch: Launch) -> str:
+    """Ask the provider to end every pod that is known to have come of a launch. Returns what went wrong, or ""."""
+    try:
+        provider = market.provider(launch.provider)
+        wanted = launch.ids or tuple(rental.id for rental in _of(launch, provider.list()))
+    except PodlabError as error:
+        return error.message
+    problems = [said for each in wanted if (said := _terminate(market, launch, each))]
+    return "; ".join(problems)
+
+
+def prove(market: Market, launch: Launch) -> Launch:
+    """One look at the provider. Returns the launch as it is then known; it is closed when the proof is complete.
+
+    Raises ProviderError when the provider gave no usable answer, StateDamaged when the ledger cannot be written.
+    """
+    at = market.now()
+    listed = market.provider(launch.provider).list()
+    return look(market, launch, listed, at)
+
+
+def look(market: Market, launch: Launch, listed: Sequence[Rental], at: float) -> Launch:
+    """What a listing that was asked for at `at` says of a launch, written down; what has to end is asked to.
+
+    A pod that is missing from it is asked for by its id before it counts as absent. Raises as `prove` does.
+    """
+    launch = find(market.ledger, launch.id) or launch
+    rentals = _of(launch, listed) or _asked_for(market, launch)
+    if market.now() - at > STALE_S:
+        return launch
+    alive = sorted(
+        (rental for rental in rentals if rental.state is not RentalState.TERMINATED),
+        key=lambda rental: (rental.created_at or 0.0, rental.id),
+    )
+    if not alive:
+        return _missed(market, launch)
+    launch = _seen(market, launch, alive)
+    for rental in alive:
+        if launch.phase is Phase.ENDING or rental.id != launch.rental_id:
+            _terminate(market, launch, rental.id)
+    return launch
+
+
+def until_proven(market: Market, launch: Launch, *, for_s: float = PROOF_S) -> Work[Launch]:
+    """Look until the row of a pod that has to end is closed, or `for_s` have passed.
+
+    Returns it as it is then known: an open row is looked at again by whoever tends.
+    """
+    begun_at = market.now()
+    problem = ""
+    while True:
+        try:
+            launch = prove(market, launch)
+            problem = ""
+        except ProviderError as error:
+            problem = error.message
+        waited_s = market.now() - begun_at
+        if not launch.is_open or waited_s >= for_s:
+            return launch
+        yield Stage("proof", _told(launch, problem), min(int(waited_s), 999), None)
+        market.pause(LOOK_S)
+
+
+def is_gone(market: Market, launch: Launch) -> bool:
+    """Whether the provider says at this moment that nothing of a launch is there any more. Less than a proof, and
+    enough to rent the next one: what was billed until now is no longer. Raises ProviderError."""
+    launch = find(market.ledger, launch.id) or launch
+    if not launch.is_open:
+        return True
+    rentals = _of(launch, market.provider(launch.provider).list()) or _asked_for(market, launch)
+    if any(rental.state is not RentalState.TERMINATED for rental in rentals):
+        return False
+    return bool(rentals) or market.now() >= _listed_by(launch)
+
+
+def _told(launch: Launch, problem: str) -> str:
+    if problem:
+        return f"Ending {launch.name}: {problem}"
+    if launch.absent_at:
+        return f"{launch.name} is gone; the provider is asked once more before that counts"
+    return f"Ending {launch.name}"
+
+
+def _of(launch: Launch, rentals: Sequence[Rental]) -> tuple[Rental, ...]:
+    """The pods of a listing that came of a launch: by their ids, or by the name that no other order has."""
+    return tuple(rental for rental in rentals if rental.id in launch.ids or rental.name == launch.order_name)
+
+
+def _asked_for(market: Market, launch: Launch) -> tuple[Rental, ...]:
+    """The pods of a launch that the provider knows by id: a listing may be late, cut or hide some."""
+    provider = market.provider(launch.provider)
+    return tuple(rental for each in launch.ids if (rental := provider.get(each)) is not None)
+
+
+def _terminate(market: Market, launch: Launch, rental_id: str) -> str:
+    try:
+        market.provider(launch.provider).terminate(rental_id)
+    except NotFound:
+        return ""
+    except PodlabError as error:
+        return error.message
+    return ""
+
+
+def _seen(market: Market, launch: Launch, alive: Sequence[Rental]) -> Launch:
+    """Write down what is new of pods that are there."""
+    ledger, before = market.ledger, launch
+    first = next((rental for rental in alive if rental.id == launch.rental_id), alive[0])
+    if not launch.rental_id:
+        billed = price(launch, first)
+        usd = {} if billed is None else {"usd_per_hour": repr(billed)}
+        ledger.append("rent.live", launch.id, rental=first.id, **usd)
+    elif not launch.is_open or launch.absent_at:
+        ledger.append("rent.present", launch.id, rental=first.id)
+    for rental in alive:
+        if rental is not first and rental.id not in launch.ids:
+            ledger.append("rent.extra", launch.id, rental=rental.id)
+    launch = find(ledger, launch.id) or before
+    return _noted(market, launch, first) if first.id == launch.rental_id else launch
+
+
+def _noted(market: Market, launch: Launch, rental: Rental) -> Launch:
+    """Write down a state or price that changed."""
+    last = launch.spans[-1] if launch.spans else None
+    billed = price(launch, rental)
+    if billed is None:
+        billed = launch.usd_per_hour
+    starting = rental.state in (RentalState.PROVISIONING, RentalState.STARTING)
+    if last is not None and last.ends_at is None and last.usd_per_hour == billed:
+        if last.state is rental.state or (starting and last.state is RentalState.RUNNING):
+            return launch  # it is billed from the beginning, whatever the beginning is called
+    market.ledger.append("rent.state", launch.id, state=rental.state.value, usd_per_hour=repr(billed))
+    return find(market.ledger, launch.id) or launch
+
+
+def _missed(market: Market, launch: Launch) -> Launch:
+    """Write down that the provider knows nothing of a pod, and close its row once that is proven."""
+    now = market.now()
+    if not launch.is_open or now < _listed_by(launch):
+        return launch
+    if not launch.absent_at or now - launch.absent_at[-1] >= GAP_S:
+        market.ledger.append("rent.absent", launch.id)
+        launch = find(market.ledger, launch.id) or launch
+    if launch.is_open and launch.is_proven_absent():
+        market.ledger.append("rent.ended", launch.id)
+        launch = find(market.ledger, launch.id) or launch
+    return launch
+
+
+def _listed_by(launch: Launch) -> float:
+    """From when on the absence of a pod means something."""
+    return launch.live_at + LAG_S if launch.live_at and launch.rental_id else launch.asked_at + UNSEEN_S
