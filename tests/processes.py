@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import itertools
 import os
 import shutil
 import signal
@@ -11,6 +13,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+_COUNT = itertools.count(4000)
 
 
 def marked(mark: str) -> list[int]:
@@ -42,6 +46,27 @@ def saying(words: str) -> list[int]:
     return sorted(found)
 
 
+def running(line: str) -> list[int]:
+    """Processes of exactly that command line."""
+    found = []
+    for pid in saying(line):
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").replace(b"\0", b" ").decode() == line:
+                found.append(pid)
+    return found
+
+
+@contextlib.contextmanager
+def silent_command() -> Iterator[str]:
+    """A command line that says nothing and runs for longer than any test, and that no other test on this machine has;
+    what of it still runs at the end is killed."""
+    line = f"sleep {next(_COUNT)}.{os.getpid()}"
+    yield line
+    for pid in running(line):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 @contextlib.contextmanager
 def slowed(pid: int) -> Iterator[None]:
     """Let a process run for a small part of the time only: the built-in model answers faster than a test can look."""
@@ -61,6 +86,22 @@ def slowed(pid: int) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
+
+
+def blocks(pid: int, thread: int, number: int) -> bool:
+    """Whether a thread lets a signal wait, as those of some C libraries do."""
+    status = Path(f"/proc/{pid}/task/{thread}/status").read_text()
+    (mask,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigBlk:"))
+    return bool(int(mask, 16) >> (number - 1) & 1)
+
+
+def interrupt_past_the_main_thread(pid: int) -> None:
+    """Send SIGINT to a process so that another thread of it takes it, as the kernel may choose to do."""
+    threads = [int(name) for name in os.listdir(f"/proc/{pid}/task") if int(name) != pid]
+    others = [thread for thread in threads if not blocks(pid, thread, signal.SIGINT)]
+    assert others, f"none of {threads} takes it"
+    if ctypes.CDLL(None, use_errno=True).tgkill(pid, others[0], int(signal.SIGINT)) != 0:
+        raise OSError(ctypes.get_errno(), "tgkill")
 
 
 def wait_until(what: Callable[[], object], *, timeout_s: float, why: str) -> None:

@@ -91,23 +91,14 @@ def test_run_reads_what_is_piped_into_it(tmp_path: Path) -> None:
 
 def test_interrupt_ends_with_130() -> None:
     """Ctrl-C ends the command on the pod and gives the exit code that shells know."""
-    process = subprocess.Popen([*CLI, "pod", "run", "sleep", "4321"], stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
-    processes.wait_until(lambda: _running("sleep 4321"), timeout_s=20, why="the command runs")
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) == 130
-    processes.wait_until(lambda: not _running("sleep 4321"), timeout_s=10, why="the command ended")
-
-
-def _running(line: str) -> bool:
-    """Whether a process of exactly that command line is there, podlab's own left out."""
-    for pid in processes.saying(line):
-        try:
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").replace(b"\0", b" ").decode()
-        except OSError:
-            continue
-        if words == line:
-            return True
-    return False
+    with processes.silent_command() as line:
+        words = ["pod", "run", *line.split()]
+        process = subprocess.Popen([*CLI, *words], stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        processes.wait_until(lambda: processes.running(line), timeout_s=60, why="the command runs")
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 130, said
+        assert not processes.running(line)
 
 
 def test_the_whole_way(tiny: str) -> None:

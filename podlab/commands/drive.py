@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar
 
+from podlab.commands.interrupts import heard
 from podlab.events import Answer, Ask, Chunk, Event, Notice, Stage, Work
 
 T = TypeVar("T")
@@ -31,6 +32,11 @@ def drive(work: Work[T], audience: Audience, *, yes: bool = False) -> T:
     An interrupt, or an error of the audience, is thrown into the work, so that it can clean up. Wherever an interrupt
     lands, also between two steps of this very function, the work hears of it unless it has ended.
     """
+    with heard():
+        return _driven(work, audience, yes=yes)
+
+
+def _driven(work: Work[T], audience: Audience, *, yes: bool) -> T:
     problem: BaseException | None = None
     thrown: BaseException | None = None
     try:

@@ -62,20 +62,33 @@ def read_input(source: IO[bytes]) -> Work[bytes]:
 def start(
     workspace: Workspace, pod: Pod, argv: Sequence[str], script: str | None = None, stdin: bytes = b""
 ) -> Work[JobRow]:
-    """Start a command on a pod, in the user's home there. `script` is put beside it as a file; it reads `stdin`."""
+    """Start a command on a pod, in the user's home there. `script` is put beside it as a file; it reads `stdin`.
+
+    An interrupt ends it, until what is returned has been handed over.
+    """
     yield from pods.reach(workspace, pod)
-    job_id = f"j-{random.token_hex(4)}"
+    job_id = _new_id()
+    try:
+        return _begun(workspace, pod, job_id, argv, script, stdin)
+    except KeyboardInterrupt:
+        yield from abandon(workspace.side(pod), job_id, job_id)
+        raise
+
+
+def _new_id() -> str:
+    return f"j-{random.token_hex(4)}"
+
+
+def _begun(
+    workspace: Workspace, pod: Pod, job_id: str, argv: Sequence[str], script: str | None, stdin: bytes
+) -> JobRow:
     shown = shlex.join(argv) if script is None else (script.strip().splitlines() or [""])[0]
     files = {} if script is None else {SCRIPT: script if script.endswith("\n") else script + "\n"}
     side = workspace.side(pod)
     step, meta = Step("run", tuple(argv)), {"command": shown[:500]}
-    try:
-        started = repeated(
-            lambda: side.start(id=job_id, name=job_id, kind="job", steps=(step,), files=files, stdin=stdin, meta=meta)
-        )
-    except KeyboardInterrupt:
-        yield from abandon(side, job_id, job_id)
-        raise
+    started = repeated(
+        lambda: side.start(id=job_id, name=job_id, kind="job", steps=(step,), files=files, stdin=stdin, meta=meta)
+    )
     return row(pod, started.facts)
 
 
@@ -102,14 +115,16 @@ def run(
 
     So does output that nobody takes any more (`| head`, a full disk here): it would run on and fill the pod's disk.
     """
-    job = yield from start(workspace, pod, argv, script, stdin)
-    try:
-        return (yield from follow(workspace, pod, job.id, stop_on_interrupt=True))
+    yield from pods.reach(workspace, pod)
+    job_id = _new_id()
+    try:  # around both: an interrupt between them would leave a job that nobody follows
+        _begun(workspace, pod, job_id, argv, script, stdin)
+        return (yield from follow(workspace, pod, job_id, stop_on_interrupt=True))
     except KeyboardInterrupt:
-        yield from abandon(workspace.side(pod), job.id, job.id)
+        yield from abandon(workspace.side(pod), job_id, job_id)
         raise
     except OSError:
-        for _ in abandon(workspace.side(pod), job.id, job.id):
+        for _ in abandon(workspace.side(pod), job_id, job_id):
             pass  # there is nobody to tell
         raise
 

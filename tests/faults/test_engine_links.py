@@ -38,6 +38,11 @@ def servers(box: Sshd) -> list[int]:
     return [pid for pid in processes.saying("llamacpp_server.py") if pid in processes.marked(f"HOME={box.home}")]
 
 
+def has_work(box: Sshd) -> bool:
+    """Whether something of podlab's was started on this pod: others may be at work on this machine."""
+    return bool(processes.saying(f"{box.home}/.podlab/pod/") or servers(box))
+
+
 def kill_keeper(_: Sshd) -> None:
     for pid in keepers():
         os.kill(pid, signal.SIGKILL)
@@ -62,9 +67,7 @@ def test_broken_during_start(box: Sshd, break_it: Callable[[Sshd], None], sendin
             if break_it is kill_link:
                 processes.wait_until(box.session_pids, timeout_s=30, why="it has connected")
         else:
-            processes.wait_until(
-                lambda: processes.saying("monitor.py") or servers(box), timeout_s=60, why="the pod has begun"
-            )
+            processes.wait_until(lambda: has_work(box), timeout_s=60, why="the pod has begun")
         break_it(box)
         said = kernel.listen(message, until=lambda _: False)
         if said.error is not None:  # a break before anything was sent may be an error, but never a second engine
@@ -79,9 +82,7 @@ def test_kernel_and_keeper_killed_during_start(box: Sshd) -> None:
     """With nobody left to watch, the pod goes on by itself; the next kernel finds it, and starts no second one."""
     with Kernel() as first:
         first.begin(START)
-        processes.wait_until(
-            lambda: processes.saying("monitor.py") or servers(box), timeout_s=60, why="the pod has begun"
-        )
+        processes.wait_until(lambda: has_work(box), timeout_s=60, why="the pod has begun")
         first.kill()
         kill_keeper(box)
     with Kernel() as second:

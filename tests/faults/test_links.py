@@ -112,9 +112,9 @@ def test_kernel_and_keeper_killed_during_push(box: Sshd, tmp_path: Path) -> None
 
 def test_interrupt_ends_the_job(box: Sshd) -> None:
     """The stop button ends what `pod run` had started, on the pod too."""
-    with Kernel() as kernel:
-        message = kernel.begin("%pod run --on box sleep 3217")
-        processes.wait_until(lambda: processes.saying("sleep 3217"), timeout_s=30, why="it runs")
+    with Kernel() as kernel, processes.silent_command() as line:
+        message = kernel.begin(f"%pod run --on box {line}")
+        processes.wait_until(lambda: processes.running(line), timeout_s=60, why="it runs")
         kernel.interrupt()
         assert kernel.listen(message, until=lambda _: False).error is not None
-        processes.wait_until(lambda: not processes.saying("sleep 3217"), timeout_s=15, why="it ended on the pod")
+        processes.wait_until(lambda: not processes.running(line), timeout_s=60, why="it ended on the pod")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import io
+import sys
 import threading
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
 from podlab.commands.drive import drive
 from podlab.errors import BadArgument, NotFound
+from podlab.events import Chunk
 from podlab.lab import jobs, pods
 from podlab.lab.workspace import Workspace
 from podlab.types import JobRow, Pod
@@ -80,11 +83,12 @@ def test_detached_and_attached_again(workspace: Workspace, pod: Pod) -> None:
 
 def test_cancelled(workspace: Workspace, pod: Pod) -> None:
     """Ending a job ends what it started, children that left its group too."""
-    job = drive(jobs.start(workspace, pod, ("sh", "-c", "setsid sleep 7654 & sleep 7654")), Silent())
-    processes.wait_until(lambda: len(processes.saying("sleep 7654")) >= 2, timeout_s=15, why="they run")
-    ended = drive(jobs.cancel(workspace, pod, job.id), Silent())
-    assert ended.state == "cancelled"
-    assert [pid for pid in processes.saying("sleep 7654") if processes.marked(job.id)] == []
+    with processes.silent_command() as line:
+        job = drive(jobs.start(workspace, pod, ("sh", "-c", f"setsid {line} & {line}")), Silent())
+        processes.wait_until(lambda: len(processes.running(line)) == 2, timeout_s=60, why="they run")
+        ended = drive(jobs.cancel(workspace, pod, job.id), Silent())
+        assert ended.state == "cancelled"
+        assert processes.running(line) == []
 
 
 def test_missing_program(workspace: Workspace, pod: Pod) -> None:
@@ -145,3 +149,48 @@ def test_a_line_for_a_shell_in_one_word(workspace: Workspace) -> None:
         job = drive(jobs.run(workspace, pods.find("local"), (word,)), audience)
         assert job.status == 127
         assert ["sh -c 'echo hi; exit 3'" in notice.text for notice in audience.notices] == [True] * is_line
+
+
+class InterruptAt:
+    """Raises KeyboardInterrupt at the `moment`-th line of jobs.py that this thread carries out, as a signal may."""
+
+    def __init__(self, moment: int) -> None:
+        self.left = moment
+
+    def __call__(self, frame: FrameType, event: str, arg: object) -> InterruptAt | None:
+        if frame.f_code.co_filename != jobs.__file__:
+            return None
+        if event == "line":
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+        return self
+
+
+class Enough(Silent):
+    """Has heard enough at the first output."""
+
+    def chunk(self, chunk: Chunk) -> None:
+        super().chunk(chunk)
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("share", range(4))
+def test_an_interrupt_at_any_line_leaves_nothing_that_runs(workspace: Workspace, share: int) -> None:
+    """Also between the answer that the job has begun and the following of it. Each share takes every fourth line."""
+    local = pods.find("local")
+    moment = share - 3
+    enough = Enough()
+    while not enough.chunks:
+        moment += 4
+        enough = Enough()
+        before = sys.gettrace()
+        sys.settrace(InterruptAt(moment))
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                drive(jobs.run(workspace, local, ("sh", "-c", "echo began; exec sleep 7653")), enough)
+        finally:
+            sys.settrace(before)
+        left = [row for row in jobs.listing(workspace, [local])[0] if row.state == "running"]
+        assert left == [], f"interrupted at line {moment}"
+    assert moment > 20, "it was tried before anything began, while it began and while it ran"
