@@ -55,7 +55,7 @@ FLOORS: dict[str, int] = {
     "__main__": 8,
     "__init__": 8,
 }
-NOT_BUILT_YET = {"gateway", "sandbox", "server", "__main__"}
+NOT_BUILT_YET = {"gateway", "server", "__main__"}
 
 DOORS: dict[tuple[str, str], str] = {
     ("units", "errors"): "text that is no size or duration is refused with an error of the tree",
