@@ -19,7 +19,7 @@ from podlab.durable import locked
 from podlab.settings import home
 from podlab.types import Endpoint, EndpointState
 
-SCHEMA = 3
+SCHEMA = 4
 BUSY_S = 5.0
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -82,6 +82,20 @@ class Store:
         """Names of remembered endpoints, sorted."""
         query = "select distinct name from endpoints order by name"
         return self._do(lambda db: [str(name) for (name,) in db.execute(query)], [])
+
+    def saw_words(self, sort: str, words: Sequence[str]) -> None:
+        """Replace the names of that sort (GPUs, data centres ...) that completion may offer."""
+
+        def write(db: sqlite3.Connection) -> None:
+            db.execute("delete from words where sort = ?", (sort,))
+            db.executemany("insert or replace into words values (?, ?)", [(sort, word) for word in words])
+
+        self._do(write, None)
+
+    def words(self, sort: str) -> list[str]:
+        """The names of that sort that were last seen, sorted."""
+        query = "select word from words where sort = ? order by word"
+        return self._do(lambda db: [str(word) for (word,) in db.execute(query, (sort,))], [])
 
     def forget_pod(self, pod_id: str) -> None:
         """Drop what is remembered of a pod."""
@@ -157,10 +171,12 @@ def _begin_anew(db: sqlite3.Connection) -> None:
     db.execute("drop table if exists pods")
     db.execute("drop table if exists gpus")
     db.execute("drop table if exists endpoints")
+    db.execute("drop table if exists words")
     db.execute("create table pods (id text primary key, last_seen real)")
     db.execute("create table gpus (id text primary key, count integer)")
     columns = "id text, pod_id text, name text, seen real, value text"
     db.execute(f"create table endpoints ({columns}, primary key (pod_id, id))")  # two pods may be one machine
+    db.execute("create table words (sort text, word text, primary key (sort, word))")
     db.execute(f"pragma user_version = {SCHEMA:d}")
 
 

@@ -1,4 +1,4 @@
-"""Values as short text, and back: bytes, durations, rates, ages."""
+"""Values as short text, and back: bytes, money, durations, rates, ages."""
 
 from __future__ import annotations
 
@@ -100,3 +100,25 @@ def age_text(then: float | None, now: float) -> str:
 def rate_text(per_second: float) -> str:
     """1432.7 -> '1433', 38.24 -> '38.2': a rate without its unit, to three or four digits."""
     return f"{per_second:.0f}" if per_second >= 100 else f"{per_second:.1f}"
+
+
+def usd_text(usd: float) -> str:
+    """3.4 -> '$3.40', 0.0055 -> '$0.0055', -1 -> '-$1.00': two digits of cents, or of what is less than ten cents."""
+    sign, amount = "-" if usd < 0 else "", abs(usd)
+    if amount >= 0.0995 or amount == 0:
+        return f"{sign}${amount:,.2f}"
+    return (
+        f"{sign}${amount:.3f}"
+        if amount >= 0.00995
+        else f"{sign}${amount:.4f}"
+        if amount >= 0.0001
+        else f"{sign}$0.0001"
+    )
+
+
+def parse_usd(text: str) -> float:
+    """'5', '$2.50', '0.4' -> dollars above 0. Raises BadArgument."""
+    match = re.fullmatch(r"\s*\$?\s*([0-9]{1,6}(?:\.[0-9]{1,6})?)\s*", text)
+    if match is None or float(match[1]) == 0:
+        raise BadArgument(f"{text!r} is no amount of dollars.", hint="Write it as 5 or 2.50.")
+    return float(match[1])

@@ -11,15 +11,16 @@ import typing
 from enum import Enum
 from typing import Any
 
+from podlab import renting
 from podlab import types as nouns
-from podlab.commands import results
+from podlab.commands import rent_results, results
 from podlab.commands.table import VERBS
 from podlab.types import Pod, PodStatus
 
 INTRODUCTION = """\
 # The documents of --json
 
-Written by `scripts/docs` from `podlab/commands/results.py` and `podlab/types.py`; do not edit it by hand.
+Written by `scripts/docs` from `results.py` and `rent_results.py` of `podlab/commands/`, `podlab/types.py` and `podlab/renting.py`; do not edit it by hand.
 
 With `--json` a verb prints exactly one JSON document on standard output; progress and warnings go to standard error.
 In a notebook `value.to_dict()` is the same document.
@@ -52,6 +53,8 @@ RETURNS: dict[str, str] = {
     "pod tunnel close": "Done",
     "pod rename": "Done",
     "pod remove": "Done",
+    "pod offers": "OfferList",
+    "pod plan": "PodPlan",
     "model catalog": "ModelList",
     "model register": "Done",
     "model unregister": "Done",
@@ -105,7 +108,8 @@ NOTES = {
 
 
 def class_of(name: str) -> type[Any]:
-    return getattr(results, name, None) or getattr(nouns, name)  # type: ignore[no-any-return]
+    rooms = (results, rent_results, nouns, renting)
+    return next(found for room in rooms if (found := getattr(room, name, None)) is not None)  # type: ignore[no-any-return]
 
 
 def field_notes(kind: type[Any]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from podlab.commands import results
+from podlab.commands import rent_results, results
 from podlab.commands.parsing import called
 from podlab.commands.table import VERBS
 
@@ -140,8 +140,9 @@ def test_every_document_is_described() -> None:
     text = (ROOT / "docs" / "json.md").read_text()
     kinds = [
         kind
-        for kind in vars(results).values()
-        if dataclasses.is_dataclass(kind) and kind.__module__ == results.__name__
+        for room in (results, rent_results)
+        for kind in vars(room).values()
+        if dataclasses.is_dataclass(kind) and kind.__module__ == room.__name__
     ]
 
     assert {kind.__name__ for kind in kinds} - {"Outcome"} == {

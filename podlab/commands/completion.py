@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 _KINDS = {
     "pods": "pod", "endpoints": "endpoint", "models": "model", "jobs": "job", "settings": "setting",
-    "secrets": "secret", "files": "path", "engines": "engine",
+    "secrets": "secret", "files": "path", "engines": "engine", "providers": "provider",
+    "gpus": "GPU", "datacenters": "data centre", "rentals": "rented pod",
 }  # fmt: skip
 _MOST_FILES = 200
 _UNSAFE = re.compile(r"[^\w@%+=:,./~-]|(?<!^)~")

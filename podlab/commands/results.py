@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any
 
 from podlab.catalog.fit import GpuParts
+from podlab.commands.rent_results import ROWS as RENT_ROWS
 from podlab.loadtest import Level
 from podlab.types import (
     CachedModel,
@@ -462,6 +463,6 @@ def rows(value: Any) -> list[Any] | None:
 _ROWS = {
     PodList: "pods", EndpointList: "endpoints", ModelList: "models", JobList: "jobs", TunnelList: "tunnels",
     SettingList: "settings", SecretList: "secrets", ImportList: "machines", MatrixList: "rows",
-    HubModelList: "models", DownloadList: "downloads", FileList: "models",
+    HubModelList: "models", DownloadList: "downloads", FileList: "models", **RENT_ROWS,
 }  # fmt: skip
 """The tables, and which field holds their rows."""

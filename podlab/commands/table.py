@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from podlab.commands import chat, model, own, pod, weights
+from podlab.commands import chat, model, own, pod, rent, weights
 from podlab.commands.parsing import MAGICS, did_you_mean, parser_of
 from podlab.commands.verb import JSON, VERBOSE, Verb
 from podlab.errors import BadArgument
 
-VERBS: tuple[Verb, ...] = (*pod.VERBS, *model.VERBS, *weights.VERBS, *chat.VERBS, *own.VERBS)
+VERBS: tuple[Verb, ...] = (*pod.VERBS, *rent.VERBS, *model.VERBS, *weights.VERBS, *chat.VERBS, *own.VERBS)
 _GROUPS = {
     "pod": "machines: add them, run commands, move files, open tunnels",
     "model": "models: find, download, start, watch, stop",

@@ -13,7 +13,20 @@ if TYPE_CHECKING:  # the terminal's --help must not pay for what it does not use
     from podlab.events import Work
     from podlab.lab.workspace import Workspace
 
-Values = Literal["pods", "endpoints", "models", "jobs", "settings", "secrets", "files", "engines"]
+Values = Literal[
+    "pods",
+    "endpoints",
+    "models",
+    "jobs",
+    "settings",
+    "secrets",
+    "files",
+    "engines",
+    "providers",
+    "gpus",
+    "datacenters",
+    "rentals",
+]
 """What a completion offers for an argument; answered from what is known already, never by asking a pod."""
 
 

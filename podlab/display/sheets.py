@@ -40,6 +40,7 @@ from podlab.display import sanitize
 from podlab.display.fit import fit_report
 from podlab.display.gpus import driver_text, gpus_text, pod_sample
 from podlab.display.layout import Block, Cell, Facts, Line, Prose, Steps, Verbatim
+from podlab.display.rent import DRAWN as RENT_DRAWN
 from podlab.display.tables import (
     age_cell,
     bytes_cell,
@@ -410,4 +411,5 @@ _DRAWN: dict[type, Callable[[Any, float], tuple[Block, ...]]] = {
     Reply: _reply,
     ConversationDetail: _conversation,
     **WEIGHTS_DRAWN,
+    **RENT_DRAWN,
 }

@@ -173,10 +173,10 @@ def _refusals(candidate: Candidate, wish: RentWish, places: dict[str, int], need
 
 def _where(offer: Offer, wish: RentWish) -> tuple[str, ...]:
     """The data centers of an offer that are in the wished regions; () where none is, or all are welcome."""
-    return tuple(place for place in offer.data_centers if any(_lies_in(place, region) for region in wish.regions))
+    return tuple(place for place in offer.data_centers if any(lies_in(place, region) for region in wish.regions))
 
 
-def _lies_in(place: str, region: str) -> bool:
+def lies_in(place: str, region: str) -> bool:
     """Whether a data center's name begins with a region's, part by part: EU-RO-1 is in EU, and EUR-IS-1 is not."""
     parts, wanted = place.upper().split("-"), region.upper().split("-")
     return parts[: len(wanted)] == wanted

@@ -22,6 +22,16 @@ def names(workspace: Workspace, values: str) -> list[str]:
             from podlab.catalog import catalog
 
             return [entry.id for entry in catalog.entries()]
+        case "providers":
+            return ["runpod", "sandbox", "ssh", "local"]
+        case "gpus":
+            from podlab.catalog import gpus
+
+            return sorted({*(kind.name for kind in gpus.gpu_types()), *workspace.store.words("gpus")})
+        case "datacenters":
+            return workspace.store.words("datacenters")
+        case "rentals":
+            return [pod.name for pod in pods.all_pods() if pod.rental_id]
         case "settings":
             return [setting.name for setting in settings.SETTINGS]
         case "secrets":

@@ -4,11 +4,17 @@ years of it in minutes on a clock of its own.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from podlab.ledger import Ledger
 from podlab.providers.base import Provider
+
+if TYPE_CHECKING:
+    from podlab.lab.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -19,3 +25,8 @@ class Market:
     provider: Callable[[str], Provider]
     now: Callable[[], float]
     pause: Callable[[float], None]
+
+    @classmethod
+    def of(cls, workspace: Workspace) -> Market:
+        """The market of this computer: its ledger, its companies, its clock."""
+        return cls(Ledger(), import_module("podlab.providers.companies").company, time.time, time.sleep)

@@ -11,7 +11,7 @@ import pytest
 
 from podlab import secrets, types
 from podlab.catalog.fit import GpuParts
-from podlab.commands import results
+from podlab.commands import rent_results, results
 from podlab.commands.results import document, rows
 from podlab.loadtest import Level, Spread
 from podlab.secrets import MASK, Secret
@@ -48,6 +48,8 @@ DOWNLOAD = types.DownloadRow("d-1", "lab", "hf:a/b", "done", files=(types.Downlo
 STORED = types.StoredModel("hf:a/b", "lab", "/m", "gguf", "whole", 5, 1.0, files=(types.WeightFile("m", "/m", 5),))
 VERIFIED = types.VerifiedFile("m", "/m", "ok")
 DISK = types.ModelDisk("lab", "/m", 5, 6, 7)
+OFFER = rent_results.OfferRow("A40", "NVIDIA A40", 1, "secure", 0.44, 48, "high", ("EU-RO-1",), True, "It fits.")
+CANDIDATE = rent_results.CandidateRow("A40", "NVIDIA A40", 1, "secure", 0.45, "none", ("EU-RO-1",), "no stock now")
 VALUES: dict[str, Any] = {
     "HubModelList": results.HubModelList((types.HubModel("a/b", 3),), "lab"),
     "DownloadDetail": results.DownloadDetail(DOWNLOAD, STORED),
@@ -105,9 +107,13 @@ VALUES: dict[str, Any] = {
     "BenchReport": results.BenchReport("tiny", "tiny", "llamacpp", "lab", 64, 32, (LEVEL,), 0.2),
     "SmokeReport": results.SmokeReport("tiny", "tiny", "llamacpp", "lab", True, (types.Check("health", "ok"),)),
     "SecretList": results.SecretList((results.SecretRow("HF_TOKEN", "file"),)),
+    "OfferRow": OFFER,
+    "OfferList": rent_results.OfferList((OFFER,), "sandbox", True, "tiny"),
+    "CandidateRow": CANDIDATE,
+    "PodPlan": rent_results.PodPlan("lab", "sandbox", True, (CANDIDATE,), 0.45),
 }
 
-STATUS_KEYS = "name id provider address models_path state last_seen detail in_use"
+STATUS_KEYS = "name id provider address models_path rental_id state last_seen detail in_use"
 ENDPOINT_KEYS = (
     "id name pod model engine state cause detail pid port gpus url started_at exit_status generation last_seen"
 )
@@ -149,6 +155,13 @@ PROMISED = {
     "VerifyReport": "model pod ok files total_bytes seconds mend",
     "DiskUsage": "disk models others",
     "CacheQuota": "disk next",
+    "OfferRow": "gpu gpu_id gpu_count cloud usd_per_hour memory_bytes stock data_centers fits how",
+    "OfferList": "offers provider simulated model",
+    "CandidateRow": "gpu gpu_id gpu_count cloud usd_per_hour stock data_centers refused",
+    "PodPlan": (
+        "name provider simulated candidates usd_per_hour disk_usd_per_hour stopped_usd_per_hour budget_usd ttl_s "
+        "idle_s lease_s cap_usd worst_usd worst image notes"
+    ),
 }
 """What programs read: a name may be added behind these, none may be taken away or renamed."""
 GPU_KEYS = (
@@ -217,11 +230,12 @@ def strict(value: Any) -> Any:
 
 
 def test_every_value_is_held_here() -> None:
-    """No dataclass of results.py is without a promise."""
+    """No dataclass of results.py and rent_results.py is without a promise."""
     kinds = {
         name
-        for name, kind in vars(results).items()
-        if dataclasses.is_dataclass(kind) and kind.__module__ == results.__name__
+        for room in (results, rent_results)
+        for name, kind in vars(room).items()
+        if dataclasses.is_dataclass(kind) and kind.__module__ == room.__name__
     }
     assert kinds - {"Outcome"} == set(PROMISED) == set(VALUES)
 

@@ -9,7 +9,7 @@ import typing
 from typing import Any
 
 from podlab import types as nouns
-from podlab.commands import results
+from podlab.commands import rent_results, results
 
 _SCALARS: dict[Any, Any] = {int: 7, float: 1763690000.0, bool: True}
 
@@ -39,10 +39,10 @@ def made(kind: Any, text: str) -> Any:
 KINDS = sorted(
     (
         kind
-        for room in (results, nouns)
+        for room in (results, rent_results, nouns)
         for kind in vars(room).values()
         if dataclasses.is_dataclass(kind) and kind.__module__ == room.__name__ and kind is not results.Outcome
     ),
     key=str,
 )
-"""Every dataclass of results.py and types.py."""
+"""Every dataclass of results.py, rent_results.py and types.py."""

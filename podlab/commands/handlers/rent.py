@@ -1,0 +1,67 @@
+"""`pod`, as far as a rented pod begins and goes on: plan, create, start, resume, wait, logs."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import TYPE_CHECKING
+
+from podlab.commands.rent_results import CandidateRow, PodPlan
+from podlab.commands.results import Outcome
+from podlab.events import Work
+
+if TYPE_CHECKING:
+    from podlab.lab.candidates import Candidate
+    from podlab.lab.rent_wish import RentWish
+    from podlab.lab.renting import RentPlan
+    from podlab.lab.workspace import Workspace
+
+
+ANY_NAME = "podlab-DATE-NNN"
+"""What a pod is called that nobody named: the day it is asked for, and a number."""
+
+
+def plan(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab.lab import renting
+    from podlab.lab.market import Market
+
+    market = Market.of(workspace)
+    found = yield from renting.plan(market, wish_from(workspace, args))
+    return Outcome(plan_sheet(found), 0 if found.candidates else 1)
+
+
+def wish_from(workspace: Workspace, args: Namespace) -> RentWish:
+    """What was asked for, from the options and the settings. Raises BadArgument naming the option, value and fix."""
+    from podlab.lab.rent_wish import wish_of
+
+    return wish_of(
+        workspace.value, name=getattr(args, "name", None), provider=args.provider, gpu=args.gpu or (),
+        for_model=vars(args)["for"], count=args.count, cloud=args.cloud, region=args.region or (), cuda=args.cuda,
+        disk=args.disk, persistent=args.persistent, volume=args.volume, mount=args.mount, image=args.image,
+        template=args.template, registry=args.registry, port=args.port or (), env=args.env or (), spot=args.spot,
+        max_price=args.max_price, budget=args.budget, ttl=args.ttl, idle=args.idle, lease=args.lease,
+        wait=getattr(args, "wait", None), host_key=getattr(args, "host_key", None),
+    )  # fmt: skip
+
+
+def plan_sheet(found: RentPlan) -> PodPlan:
+    """A plan as its document. Its price is the dearest candidate's: a person says yes to that one, too."""
+    wish, policy = found.wish, found.policy
+    dearest = max(found.candidates, key=lambda each: each.usd_per_hour, default=None)
+    if dearest is None:
+        return PodPlan(wish.name or ANY_NAME, wish.provider, found.simulated, tuple(map(_row, found.refused)))
+    return PodPlan(
+        wish.name or ANY_NAME, wish.provider, found.simulated,
+        tuple(map(_row, (*found.candidates, *found.refused))), found.usd_per_hour, dearest.disk_usd_per_hour,
+        dearest.stopped_usd_per_hour, policy.budget_usd, wish.ttl_s, policy.idle_s, policy.lease_s, found.limit_usd,
+        found.left_alone_usd,
+        "its switch ends it when no word came from here for its lease", wish.template or wish.image,
+    )  # fmt: skip
+
+
+def _row(candidate: Candidate) -> CandidateRow:
+    offer = candidate.offer
+    price = None if offer.usd_per_hour is None else candidate.usd_per_hour
+    return CandidateRow(
+        offer.gpu, offer.gpu_id, offer.gpu_count, offer.cloud, price, offer.stock,
+        candidate.data_centers or offer.data_centers, candidate.refused,
+    )  # fmt: skip
