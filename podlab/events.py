@@ -48,18 +48,21 @@ class Notice:
 
 @dataclass(frozen=True)
 class Ask:
-    """A question. `kind` decides who may answer it: --yes answers all but a host key.
+    """A question. `kind` decides who may answer it: --yes answers a deletion, a price and a command.
 
-    A "command" is a shell line of the person's own that is about to run on a pod.
+    A "command" is a shell line of the person's own that is about to run on a pod. A "choice" is answered with the
+    place of one of `choices`, counted from 0; a "text" with what a person types, or `default`.
     """
 
     question: str
-    kind: Literal["host_key", "delete", "price", "command"]
+    kind: Literal["host_key", "delete", "price", "command", "choice", "text"]
     detail: str = ""
+    choices: tuple[str, ...] = ()
+    default: str = ""
 
 
 Event = Stage | Chunk | Notice | Ask
-Answer = bool | None
+Answer = bool | int | str | None
 T = TypeVar("T")
 Work = Generator[Event, Answer, T]
 """Work that yields events, is sent answers to its Asks, and returns a T."""

@@ -6,7 +6,7 @@ import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from podlab.display import progress
+from podlab.display import progress, questions
 from podlab.display.sanitize import line as safe_line
 from podlab.events import Answer, Ask, Chunk, Notice, Stage
 from podlab.secrets import redact
@@ -76,11 +76,16 @@ class Terminal:
         self._clear()
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             return None
-        if ask.detail:
-            sys.stderr.write(safe_line(ask.detail) + "\n")
-        sys.stderr.write(f"{safe_line(ask.question)} [yes/no] ")
-        sys.stderr.flush()
-        return sys.stdin.readline().strip().lower() in ("y", "yes")
+        sys.stderr.write("".join(f"{line}\n" for line in questions.lines(ask)))
+        for _ in range(questions.TRIES):
+            sys.stderr.write(questions.prompt(ask, "[yes/no]"))
+            sys.stderr.flush()
+            typed = sys.stdin.readline()
+            if not typed:  # the end of input is no answer
+                return None
+            if (found := questions.answer(ask, typed)) is not None:
+                return found
+        return None
 
     def _clear(self) -> None:
         if self._status is not None:

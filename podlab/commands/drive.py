@@ -8,6 +8,8 @@ from podlab.commands.interrupts import heard
 from podlab.events import Answer, Ask, Chunk, Event, Notice, Stage, Work
 
 T = TypeVar("T")
+YES_ANSWERS = frozenset({"delete", "price", "command"})
+"""Kinds of questions that --yes answers: never a host key, and nothing that has more answers than yes."""
 
 
 class Audience(Protocol):
@@ -27,7 +29,7 @@ class Audience(Protocol):
 
 
 def drive(work: Work[T], audience: Audience, *, yes: bool = False) -> T:
-    """Run `work` to its end and return its result; `yes` answers deletions and prices, never a host key.
+    """Run `work` to its end and return its result; `yes` answers deletions, prices and commands, never a host key.
 
     An interrupt, or an error of the audience, is thrown into the work, so that it can clean up. Wherever an interrupt
     lands, also between two steps of this very function, the work hears of it unless it has ended.
@@ -69,5 +71,5 @@ def _shown(event: Event, audience: Audience, *, yes: bool) -> Answer:
         case Notice():
             audience.notice(event)
         case Ask():
-            return True if yes and event.kind != "host_key" else audience.ask(event)
+            return True if yes and event.kind in YES_ANSWERS else audience.ask(event)
     return None

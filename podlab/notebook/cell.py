@@ -9,7 +9,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import publish_display_data
 
 from podlab.commands.results import Reply
-from podlab.display import sanitize
+from podlab.display import questions, sanitize
 from podlab.display.html import html, line_html, notice_html, prose_html, stage_html
 from podlab.display.progress import stage_lines
 from podlab.display.text import text
@@ -122,13 +122,17 @@ class CellAudience:
 
 
 def asked(ask: Ask) -> Answer:
-    """A yes or no typed at a prompt; None when there turned out to be nobody."""
-    detail = f"{sanitize.block(ask.detail)}\n" if ask.detail else ""
-    try:
-        said = input(f"{detail}{sanitize.line(ask.question)} [y/N] ")
-    except (EOFError, NotImplementedError):  # ipykernel's StdinNotImplementedError is a NotImplementedError
-        return None
-    return said.strip().lower() in ("y", "yes")
+    """What is typed at a prompt; None when there turned out to be nobody, or no choice was made."""
+    above = "".join(f"{line}\n" for line in questions.lines(ask))
+    for _ in range(questions.TRIES):
+        try:
+            said = input(above + questions.prompt(ask, "[y/N]"))
+        except (EOFError, NotImplementedError):  # ipykernel's StdinNotImplementedError is a NotImplementedError
+            return None
+        if (found := questions.answer(ask, said)) is not None:
+            return found
+        above = ""
+    return None
 
 
 def _publish(bundle: Bundle) -> None:

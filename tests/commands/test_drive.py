@@ -67,13 +67,14 @@ def test_the_audience_answers(kind: str, answer: Answer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "expected"), [("delete", True), ("price", True), ("command", True), ("host_key", None)]
+    ("kind", "expected"),
+    [("delete", True), ("price", True), ("command", True), ("host_key", None), ("choice", None), ("text", None)],
 )
 def test_yes_never_answers_a_host_key(kind: str, expected: Answer) -> None:
-    """yes answers a deletion, a price and a command without asking; a host key still goes to the audience."""
+    """yes answers a deletion, a price and a command without asking; everything else still goes to the audience."""
     audience = Silent(None)
     assert drive(asking(kind), audience, yes=True) is expected
-    assert len(audience.asked) == (kind == "host_key")
+    assert len(audience.asked) == (expected is None)
 
 
 def test_an_answer_is_for_its_question_only() -> None:
