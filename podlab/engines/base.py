@@ -290,7 +290,9 @@ class Engine(Protocol):
         """The programs that `steps` name."""
         ...
 
-    def diagnose(self, log_lines: Sequence[str], status: int | None) -> Diagnosis:
+    def diagnose(
+        self, log_lines: Sequence[str], status: int | None, evidence: MachineEvidence | None = None
+    ) -> Diagnosis:
         """Why it ended. `status` is the exit status, 128 + N for signal N, None when nobody saw it end."""
         ...
 

@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from importlib import resources
 
 from podlab.engines import documented_flags, given, metrics
-from podlab.engines.base import Diagnosis, Loading, LoadStage, PodFacts, SentFile, ServerMetrics, ServeSpec
+from podlab.engines.base import (
+    Diagnosis,
+    Loading,
+    LoadStage,
+    MachineEvidence,
+    PodFacts,
+    SentFile,
+    ServerMetrics,
+    ServeSpec,
+)
 from podlab.engines.diagnosis import diagnose
 from podlab.engines.repository import REPOSITORY_DOWNLOADER, download_step, repository_path
 from podlab.errors import BadArgument, EngineUnavailable
@@ -101,9 +110,11 @@ class Documented:
         folder = resources.files("podlab.remote")
         return tuple(SentFile(name, (folder / name).read_text(encoding="utf-8")) for name in names)
 
-    def diagnose(self, log_lines: Sequence[str], status: int | None) -> Diagnosis:
+    def diagnose(
+        self, log_lines: Sequence[str], status: int | None, evidence: MachineEvidence | None = None
+    ) -> Diagnosis:
         """Why it ended, see engines/diagnosis.py."""
-        return diagnose(log_lines, status, engine=self.name)
+        return diagnose(log_lines, status, evidence, engine=self.name)
 
     def stage_of(self, line: str) -> Loading | None:
         """See the contract."""

@@ -13,7 +13,17 @@ from collections.abc import Callable, Sequence
 from importlib import resources
 
 from podlab.engines import given, metrics
-from podlab.engines.base import Diagnosis, HubFile, Loading, LoadStage, PodFacts, SentFile, ServerMetrics, ServeSpec
+from podlab.engines.base import (
+    Diagnosis,
+    HubFile,
+    Loading,
+    LoadStage,
+    MachineEvidence,
+    PodFacts,
+    SentFile,
+    ServerMetrics,
+    ServeSpec,
+)
 from podlab.engines.diagnosis import diagnose
 from podlab.engines.llamacpp_options import as_arguments, assignments
 from podlab.engines.repository import DOWNLOADER, INSTALLER
@@ -116,9 +126,11 @@ class LlamaCpp:
         folder = resources.files("podlab.remote")
         return tuple(SentFile(name, (folder / name).read_text(encoding="utf-8")) for name in names)
 
-    def diagnose(self, log_lines: Sequence[str], status: int | None) -> Diagnosis:
+    def diagnose(
+        self, log_lines: Sequence[str], status: int | None, evidence: MachineEvidence | None = None
+    ) -> Diagnosis:
         """Why it ended, see engines/diagnosis.py."""
-        return diagnose(log_lines, status, engine=self.name)
+        return diagnose(log_lines, status, evidence, engine=self.name)
 
     def notes(self, spec: ServeSpec) -> tuple[str, ...]:
         """See the contract."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NoReturn
 
-from podlab.engines.base import Diagnosis, Loading, PodFacts, SentFile, ServerMetrics, ServeSpec
+from podlab.engines.base import Diagnosis, Loading, MachineEvidence, PodFacts, SentFile, ServerMetrics, ServeSpec
 from podlab.engines.diagnosis import diagnose
 from podlab.errors import EngineUnavailable
 from podlab.types import Step
@@ -39,9 +39,11 @@ class OpenAi:
         """None."""
         return ()
 
-    def diagnose(self, log_lines: Sequence[str], status: int | None) -> Diagnosis:
+    def diagnose(
+        self, log_lines: Sequence[str], status: int | None, evidence: MachineEvidence | None = None
+    ) -> Diagnosis:
         """See the contract; nobody here has its log."""
-        return diagnose(log_lines, status)
+        return diagnose(log_lines, status, evidence)
 
     def notes(self, spec: ServeSpec) -> tuple[str, ...]:
         """None."""

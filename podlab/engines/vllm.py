@@ -13,7 +13,16 @@ from collections.abc import Sequence
 from importlib import resources
 
 from podlab.engines import given, metrics, vllm_flags
-from podlab.engines.base import Diagnosis, Loading, LoadStage, PodFacts, SentFile, ServerMetrics, ServeSpec
+from podlab.engines.base import (
+    Diagnosis,
+    Loading,
+    LoadStage,
+    MachineEvidence,
+    PodFacts,
+    SentFile,
+    ServerMetrics,
+    ServeSpec,
+)
 from podlab.engines.diagnosis import diagnose
 from podlab.engines.repository import INSTALLER, REPOSITORY_DOWNLOADER, download_step, repository_path
 from podlab.errors import BadArgument, EngineUnavailable
@@ -122,9 +131,11 @@ class Vllm:
         """See the contract."""
         return self._words(spec)[1]
 
-    def diagnose(self, log_lines: Sequence[str], status: int | None) -> Diagnosis:
+    def diagnose(
+        self, log_lines: Sequence[str], status: int | None, evidence: MachineEvidence | None = None
+    ) -> Diagnosis:
         """Why it ended, see engines/diagnosis.py."""
-        return diagnose(log_lines, status, engine=self.name)
+        return diagnose(log_lines, status, evidence, engine=self.name)
 
     def stage_of(self, line: str) -> Loading | None:
         """See the contract."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from podlab.engines.base import MachineEvidence
 from podlab.errors import SupervisorError
 from podlab.wire import Wire
 
@@ -18,6 +19,7 @@ Kind = Literal["endpoint", "job"]
 LogStream = Literal["log", "stdout", "stderr"]
 """An endpoint has one stream, `log`; a job has `stdout` and `stderr`."""
 FILES_LIMIT = 1000
+NOT_ASKED = MachineEvidence()
 STEPS = ("prepare", "download", "serve", "run")
 STREAMS: Mapping[Kind, tuple[LogStream, ...]] = {"endpoint": ("log",), "job": ("stdout", "stderr")}
 
@@ -84,6 +86,8 @@ class ExitFacts:
     step: str = ""
     error: str = ""
     """Why a step could not even be started, else empty."""
+    evidence: MachineEvidence = NOT_ASKED
+    """What the machine said of it, asked for at once."""
 
 
 @dataclass(frozen=True)
@@ -246,6 +250,14 @@ def exit_from(value: object) -> ExitFacts:
     return ExitFacts(
         status=wire.maybe("status", wire.whole), signal=wire.maybe("signal", wire.whole),
         at=wire.maybe("at", wire.number), step=wire.text("step"), error=wire.text("error"),
+        evidence=_evidence_from(wire.part("evidence")) if wire.has("evidence") else NOT_ASKED,
+    )  # fmt: skip
+
+
+def _evidence_from(wire: Wire) -> MachineEvidence:
+    return MachineEvidence(
+        oom_kills=wire.maybe("oom_kills", wire.whole), kernel_lines=wire.texts("kernel_lines", count=64),
+        disk_free_bytes=wire.maybe("disk_free_bytes", wire.whole), driver_error=wire.text("driver_error"),
     )  # fmt: skip
 
 

@@ -392,7 +392,7 @@ def _until_ready(
                 hint="See: podlab model list",
             )
         status = _status(last)
-        found = engine.diagnose(last.lines, status)
+        found = engine.diagnose(last.lines, status, last.exit.evidence if last.exit else None)
         if found.cause is Cause.PORT_IN_USE and not port_fixed and attempt < PORT_TRIES:
             yield Notice(f"Port {last.port} of {pod.name} was taken by something else; choosing another.")
             result_of(side.restart(endpoint_id, last.generation, secrets=given, same_port=False))

@@ -29,13 +29,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from signal import Signals
 
-from podlab.engines.base import Cause, Diagnosis
+from podlab.engines.base import Cause, Diagnosis, MachineEvidence
 from podlab.lab.facts import ExitFacts, Facts, Progress
 from podlab.types import EndpointState
 from podlab.units import bytes_text
 
-Diagnose = Callable[[Sequence[str], "int | None"], Diagnosis]
-"""(last log lines, exit status or 128 + signal or None) -> why it ended. An engine's `diagnose`."""
+Diagnose = Callable[[Sequence[str], "int | None", MachineEvidence], Diagnosis]
+"""(last log lines, exit status or 128 + signal or None, what the machine says) -> why it ended. An engine's
+`diagnose`."""
 Judgement = tuple[EndpointState, "str | None", str]
 FETCHING = ("prepare", "download")
 
@@ -103,12 +104,14 @@ def _why_not_ready(facts: Facts) -> str:
 def _why(facts: Facts, end: ExitFacts, diagnose: Diagnose) -> tuple[str, str]:
     """(cause, one line) of an end nobody asked for."""
     status = 128 + end.signal if end.signal is not None else end.status
-    found = diagnose(facts.lines, status)
+    found = diagnose(facts.lines, status, end.evidence)
     how = _how(end)
     cause = found.cause
     if cause is Cause.OTHER:  # the log does not tell: the status may
         cause = Cause.KILLED if end.signal is not None else Cause.EXITED if end.status == 0 else Cause.OTHER
     said = found.lines[-1] if found.lines else end.error
+    if not said and cause is Cause.KILLED and end.evidence.oom_kills:
+        said = "the kernel ended it because memory ran out"
     if not said and facts.lines and found.cause is not Cause.KILLED:  # what was killed had no reason to log
         said = facts.lines[-1]
     return cause.value, f"{how}: {said}" if said else how

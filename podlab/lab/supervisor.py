@@ -134,7 +134,7 @@ class PodSide:
             "secrets": {step: dict(values) for step, values in (secrets or {}).items()},
             "health": health and {"path": health.path, "models_path": health.models_path,
                                   "served_name": health.served_name, "probe": health.probe},
-            "monitor": program("monitor", "machine", "streams"), "log_cap_bytes": self._log_cap_bytes(),
+            "monitor": _monitor(), "log_cap_bytes": self._log_cap_bytes(),
         }  # fmt: skip
         return _started_from(self._ask("start", body))
 
@@ -283,7 +283,7 @@ class PodSide:
         body = {
             "id": id, "generation": generation, "grace_s": grace_s, "same_port": same_port,
             "secrets": {step: dict(values) for step, values in (secrets or {}).items()},
-            "monitor": program("monitor", "machine", "streams"),
+            "monitor": _monitor(),
         }  # fmt: skip
         with self._talk("restart", body) as talk:
             for answer in talk:
@@ -333,6 +333,10 @@ class PodSide:
                     return Listed(tuple(found), Wire(answer, op).maybe("gpus", Wire(answer, op).whole) or 0)
                 found.append(facts_from(answer.get("facts")))
         raise talk.broken_off()
+
+
+def _monitor() -> str:
+    return program("monitor", "machine", "streams", "evidence")
 
 
 def _piece_from(answer: dict[str, Any]) -> Piece:

@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 
+from podlab.remote.evidence import Witness
 from podlab.remote.machine import (
     MARK,
     MARK_HOME,
@@ -58,6 +59,7 @@ class Monitor:
         self.noted: list[int] = []
         self.noted_at = 0.0
         self.ends: list[int] = []
+        self.witness: Witness | None = None
         # A signal that a child ended wakes the select of `attend` through this pipe: no polling, no waiting thread.
         self.woken, wake = os.pipe()
         for descriptor in (self.woken, wake):
@@ -106,9 +108,10 @@ class Monitor:
         source = os.open(given, os.O_RDONLY)
         try:
             os.umask(self.given["umask"])
+            env = self.environment(step)
             child = subprocess.Popen(
                 argv, stdin=source, stdout=outputs[0], stderr=outputs[-1], start_new_session=True,
-                cwd=self.spec["cwd"] or self.folder, env=self.environment(step),
+                cwd=self.spec["cwd"] or self.folder, env=env,
             )  # fmt: skip
         finally:
             os.umask(0o077)
@@ -125,6 +128,9 @@ class Monitor:
         if given != os.devnull:
             os.unlink(given)  # whoever reads it has it open, and nobody else is meant to
         self.say_begun()
+        if self.given["kind"] == "endpoint":
+            places = [self.given["home"], *(env[name] for name in ("HOME", "HF_HOME", "HF_HUB_CACHE") if name in env)]
+            self.witness = Witness(child.pid, self.spec.get("gpus") or [], places)
         return child
 
     def filled(self, text: str) -> str:
@@ -182,6 +188,8 @@ class Monitor:
                     shorten(path, cap_bytes)
         except OSError:
             pass  # a full disk, a folder that was deleted: no reason to leave our child
+        if self.witness is not None:
+            self.witness.look()
         grown = max(end - then for end, then in zip(self.ends, before or self.ends))
         return HURRIED_S if cap_bytes and grown > cap_bytes // 16 else LOOK_S
 
@@ -212,6 +220,8 @@ class Monitor:
     def record(self, step: str, status: int | None, number: int | None, error: str = "") -> None:
         """How it ended."""
         facts = {"v": 1, "step": step, "status": status, "signal": number, "at": time.time(), "error": error}
+        if self.witness is not None and not self.stop_is_asked():
+            facts["evidence"] = self.witness.tell()
         for _ in range(RECORD_TRIES):
             try:
                 write_json(self.file(f"exit.{self.generation}.json"), facts)

@@ -8,7 +8,7 @@ Standard library only, Python 3.8 or newer; travels inside the supervisor. Under
     log.G, stdout.G, stderr.G   what generation G wrote;  marks.G: "time size size" now and then
     log.G.cut, ...              what of it was dropped, see streams.py
     stop.json                   somebody asked this generation to stop; written before the first signal
-    ready.G.json, exit.G.json   when it was first ready; how it ended
+    ready.G.json, exit.G.json   when it was first ready; how it ended, and what the machine said of that
     stdin                       what a job is to read, until it has begun
     key                         the endpoint's own API key;  monitor.py, monitor.log: what watches it
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from podlab.engines.base import Cause, Diagnosis
+from podlab.engines.base import Cause, Diagnosis, MachineEvidence
 from podlab.lab.facts import ExitFacts, Facts, HealthFacts, Progress
 from podlab.lab.states import classify
 from podlab.types import EndpointState as S
@@ -21,7 +21,7 @@ GONE = replace(SERVING, alive=False, monitor_alive=False, health=None, socket_ou
 REFUSED = HealthFacts(None, "Connection refused")
 
 
-def oom(lines: Sequence[str], status: int | None) -> Diagnosis:
+def oom(lines: Sequence[str], status: int | None, evidence: MachineEvidence) -> Diagnosis:
     if "boom" in lines:
         return Diagnosis(Cause.OUT_OF_MEMORY_WEIGHTS, ("CUDA out of memory",))
     return Diagnosis(Cause.KILLED if status == 137 else Cause.OTHER)
@@ -38,6 +38,8 @@ ROWS = [
     (3, replace(GONE, stop_at=9.0, strays=(9,)), (S.STOPPED, None, "1 process (pid 9) left of it")),
     (4, replace(GONE, exit=ExitFacts(0, None, 10.0, "serve")), (S.CRASHED, "exited", "ended with status 0: 42 %")),
     (4, replace(GONE, exit=ExitFacts(None, 9, 10.0, "serve")), (S.CRASHED, "killed", "ended by SIGKILL")),
+    (4, replace(GONE, exit=ExitFacts(None, 9, 10.0, "serve", evidence=MachineEvidence(oom_kills=1))),
+     (S.CRASHED, "killed", "ended by SIGKILL: the kernel ended it because memory ran out")),
     (4, replace(GONE, exit=ExitFacts(None, 6, 10.0, "serve")), (S.CRASHED, "killed", "ended by SIGABRT: 42 %")),
     (4, replace(GONE, exit=ExitFacts(None, 61, 10.0, "serve"), lines=()), (S.CRASHED, "killed", "ended by signal 61")),
     (4, replace(GONE, exit=ExitFacts(1, None, 10.0, "serve"), lines=("boom",)),

@@ -4,7 +4,8 @@ server.py --port P --name MODEL [--gate FILE] [--deaf] [--ignore-term] [--stray 
 
 It says a line, is ready once FILE of --gate exists, and then answers GET /health and /v1/models. It is told more by
 GET: /exit/N ends it with status N, /sick and /well change its health, /name/X its model's name, /say/WORDS writes to
-its log. --deaf never listens. --stray starts a grandchild in a session of its own that ignores TERM and writes its pid
+its log. --deaf never listens. --hungry takes memory
+until it is ended. --stray starts a grandchild in a session of its own that ignores TERM and writes its pid
 to FILE. --count appends its pid to FILE. --key-env names the variable with the key that /v1/models asks for.
 """
 
@@ -73,7 +74,7 @@ def main() -> None:
     parser.add_argument("--name", required=True)
     for option in ("--gate", "--stray", "--count", "--key-env"):
         parser.add_argument(option)
-    for option in ("--deaf", "--ignore-term"):
+    for option in ("--deaf", "--ignore-term", "--hungry"):
         parser.add_argument(option, action="store_true")
     told = parser.parse_args()
     if told.ignore_term:
@@ -86,6 +87,10 @@ def main() -> None:
         while not os.path.exists(told.stray):
             time.sleep(0.01)
     say("loading the model")
+    held = []
+    while told.hungry:
+        held.append(bytearray(b"x") * (8 << 20))
+        time.sleep(0.01)
     while told.deaf or (told.gate and not os.path.exists(told.gate)):
         time.sleep(0.02)
     Answers.name, Answers.key = told.name, os.environ.get(told.key_env, "") if told.key_env else ""

@@ -29,7 +29,7 @@ from tests.remote.bench import Bench, bench, running
 
 
 def state(facts: Facts) -> EndpointState:
-    return classify(facts, lambda lines, status: Diagnosis(Cause.OTHER))[0]
+    return classify(facts, lambda *_: Diagnosis(Cause.OTHER))[0]
 
 
 def edit(path: Path, change: Callable[[dict[str, object]], object]) -> None:
