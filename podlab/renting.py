@@ -245,6 +245,18 @@ class Armed:
     idle_for_s: float | None = None
     idle_s: float | None = None
     busy: tuple[str, ...] = ()
-    """What keeps it from being idle: "tokens", "command", "shell", "download", "gpu"."""
+    """What keeps it from being idle: "tokens", "engine" (one that counts no tokens works), "loading", "command",
+    "shell", "download", "gpu", or "unknown" when it could not be looked."""
     up_s: float | None = None
     policy_serial: int = 0
+    """-1: it has only heard what its start command said."""
+    has_switch: bool = True
+    """False: nothing on the pod answered as a switch, and all else here is empty."""
+    ending: bool = False
+    """It is ending the pod right now; `detail` says why, and what it last tried."""
+    lease_s: float | None = None
+    budget_usd: float | None = None
+    spent_usd: float | None = None
+    """As the switch counts it, by its own clock."""
+    money_left_s: float | None = None
+    """How long the budget lasts at the present price."""

@@ -4,8 +4,11 @@ to in versioned JSON lines over its own standard streams. Nothing of it touches 
 
 from __future__ import annotations
 
+import ast
+import io
 import json
 import threading
+import tokenize
 from collections.abc import Generator, Iterator
 from functools import cache
 from importlib import resources
@@ -44,22 +47,40 @@ FIND_PYTHON = (
 
 
 @cache
-def program(main: str, *rooms: str) -> str:
-    """One Python text that needs nothing but itself: the files `rooms` of podlab/remote as modules, then `main`."""
+def program(main: str, *rooms: str, bare: bool = False) -> str:
+    """One Python text that needs nothing but itself: the files `rooms` of podlab/remote as modules, then `main`.
+
+    `bare`: what is there for readers only is left out, line by line, where every byte counts.
+    """
+    source = _bare_source if bare else _remote_source
     lines = [
         "import sys",
         "def room(name, text):",
         "    sys.modules[name] = module = type(sys)(name)",
         "    exec(compile(text, name, 'exec'), module.__dict__)",
     ]
-    lines += [f"room('podlab.remote.{name}', {_remote_source(name)!r})" for name in rooms]
-    lines.append(f"exec(compile({_remote_source(main)!r}, 'podlab.remote.{main}', 'exec'))")
+    lines += [f"room('podlab.remote.{name}', {source(name)!r})" for name in rooms]
+    lines.append(f"exec(compile({source(main)!r}, 'podlab.remote.{main}', 'exec'))")
     return "\n".join(lines) + "\n"
 
 
 def _remote_source(name: str) -> str:
     # Read, never imported: what runs on the pod must not come to depend on what runs here.
     return resources.files("podlab.remote").joinpath(f"{name}.py").read_text(encoding="utf-8")
+
+
+def _bare_source(name: str) -> str:
+    text = _remote_source(name)
+    lines, dropped = text.splitlines(), set[int]()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and len(node.body) > 1:
+            for said in node.body:
+                if isinstance(said, ast.Expr) and isinstance(said.value, ast.Constant):
+                    dropped.update(range(said.lineno, (said.end_lineno or said.lineno) + 1))
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT and lines[token.start[0] - 1].lstrip().startswith("#"):
+            dropped.add(token.start[0])
+    return "\n".join("" if number in dropped else line for number, line in enumerate(lines, 1)) + "\n"
 
 
 def begin(
