@@ -40,28 +40,31 @@ def private_folder(path: Path) -> Path:
     return path
 
 
-def replace_file(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+def replace_file(path: Path, data: bytes, *, mode: int = 0o600, sync: bool = True) -> None:
     """Put `data` at `path`: afterwards the old content or the new is there, never a mixture, whatever happens.
 
-    A symlink at `path` is replaced, not followed. Raises StateDamaged when it cannot be written.
+    A symlink at `path` is replaced, not followed. Without `sync` that is promised for the end of any process, and after
+    a power cut nothing is. Raises StateDamaged when it cannot be written.
     """
     with translated(path):
-        _replace(path, data, mode)
+        _replace(path, data, mode, sync)
 
 
-def _replace(path: Path, data: bytes, mode: int) -> None:
+def _replace(path: Path, data: bytes, mode: int, sync: bool) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.part")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    if sync:
+        sync_folder(path.parent)
 
 
 def sync_folder(path: Path) -> None:

@@ -76,6 +76,23 @@ class Ledger:
             with locked(self._path.with_name("ledger.lock")):
                 return self._read()[0]
 
+    def salvaged(self) -> list[Entry]:
+        """The lines that are whole in a file that cannot be trusted, oldest first: nothing may be asked for because of
+        them, but what they speak of may be ended. [] when nothing can be read."""
+        try:
+            lines = self._path.read_bytes().splitlines(keepends=True)
+        except OSError:
+            return []
+        found = []
+        for line in lines:
+            with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                fields = json.loads(line)
+                detail = {str(key): str(value) for key, value in fields["detail"].items()}
+                found.append(
+                    Entry(int(fields["n"]), float(fields["at"]), str(fields["verb"]), fields["subject"], detail)
+                )
+        return found
+
     def _write(self, line: bytes, at_byte: int) -> None:
         """Put `line` at the end, which is `at_byte`, and return once it is on the disk; or leave the file as it was."""
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

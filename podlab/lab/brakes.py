@@ -142,12 +142,15 @@ def is_stopped(seen: Seen) -> bool:
     return bool(seen.launch.spans) and seen.launch.spans[-1].state is RentalState.STOPPED
 
 
-def decide(seen: Seen, rules: Rules = Rules()) -> Verdict:  # frozen
-    """What is to be done with a pod that lives. One whose end was asked for already has no rules any more."""
+def decide(seen: Seen, rules: Rules = Rules(), *, asked: bool = True) -> Verdict:
+    """What is to be done with a pod that lives. One whose end was asked for already has no rules any more.
+
+    `asked` False: its switch is still to be asked, so what it says or does not say is not held against it yet.
+    """
     if seen.launch.phase is not Phase.LIVE:
         return Verdict()
     now = seen.launch.asked_at + seen.clocks.age_s()
-    for check in (_by_limits, _by_provider, _by_switch):
+    for check in (_by_limits, _by_provider, *([_by_switch] if asked else [])):
         verdict = check(seen, now, rules)
         if verdict.end:
             return verdict

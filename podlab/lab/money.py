@@ -120,6 +120,16 @@ def spent_usd(launch: Launch, now: float) -> float:
     return max(ours, launch.billed_usd + max(0.0, ours - launch.usd(launch.billed_at)))
 
 
+def up_to(launch: Launch, now: float) -> Launch:
+    """A launch that has cost what it has at `now` and nothing more, whatever time it is then asked for."""
+    spans = tuple(
+        replace(span, ends_at=max(span.begins_at, now if span.ends_at is None else min(span.ends_at, now)))
+        for span in launch.spans
+        if span.begins_at <= now
+    )
+    return replace(launch, spans=spans)
+
+
 def between_usd(launch: Launch, begins_at: float, now: float) -> float:
     """What a pod cost from then to `now`. What a bill says more or less is spread over its whole life."""
     ours = launch.usd(now)
