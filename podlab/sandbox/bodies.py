@@ -47,6 +47,12 @@ def whole(lowest: int, highest: int = 10**9) -> Check:
     return check
 
 
+def number(value: Any, at: str) -> list[str]:
+    """A number from 0."""
+    good = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9
+    return [] if good else [f"{at}: must be a number from 0"]
+
+
 def flag(value: Any, at: str) -> list[str]:
     """True or false."""
     return [] if isinstance(value, bool) else [f"{at}: must be a boolean"]

@@ -240,9 +240,10 @@ class Company:
             self._settled_at = until
             if self.balance_usd <= CENT_DUST:
                 self.balance_usd = min(self.balance_usd, 0.0)
-                self._foreclose()
+                self.foreclose()
 
-    def _foreclose(self) -> None:
+    def foreclose(self) -> None:
+        """The account is empty: what has a network volume is stopped, the rest is gone."""
         for pod in list(self.pods.values()):
             if pod.status is Status.TERMINATED:
                 continue
@@ -293,8 +294,10 @@ class Company:
             pod.running_at = pod.started_at = pod.boot_at + pace.provision_s + pace.start_s
             self._say(pod, "start container", pod.running_at)
             self._tell(pod, "boot")
-        if pod.status is Status.RUNNING and pod.up_since is None and now >= (pod.running_at or now) + pace.runtime_s:
-            if self._listen is None and not pod.came_up:
+        if pod.status is Status.RUNNING and pod.up_since is None and not pod.stuck:
+            if now < (pod.running_at or now) + pace.runtime_s:
+                return
+            if self._listen is None:
                 self.came_up(pod.id, ip=f"203.0.113.{self.rng.randrange(1, 255)}", public_ports=self.draw_ports(pod))
             if pod.came_up:
                 pod.up_since = now
@@ -302,6 +305,12 @@ class Company:
     def draw_ports(self, pod: PodRecord) -> dict[str, int]:
         """A public port for each one that was asked for; another one each time."""
         return {port: self.rng.randrange(20_000, 60_000) for port in pod.ports}
+
+    def move_ports(self, id: str) -> None:
+        """A pod that runs gets other public ports. With a listener it is for the machine to follow."""
+        with self.lock:
+            pod = self.pods[id]
+            pod.public_ports = self.draw_ports(pod)
 
     def _down(self, pod: PodRecord) -> None:
         pod.came_up, pod.up_since, pod.running_at, pod.ip, pod.public_ports = False, None, None, "", {}

@@ -131,6 +131,8 @@ class PodRecord:
     locked: bool = False
     terminated_at: float | None = None
     why_error: str = ""
+    stuck: bool = False
+    """Its container never runs, whatever its status says."""
     billed_until: float = 0.0
     hidden_until: float = 0.0
     """Not found by its id before."""

@@ -13,10 +13,11 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
 
-from podlab.sandbox import bodies, documents
+from podlab.sandbox import bodies, desk, documents
 from podlab.sandbox.asking import SIMULATED, Answer, Quota, Request, document, problem, whole_number, words
 from podlab.sandbox.catalogue import PUBLIC_TEMPLATES
 from podlab.sandbox.company import Company
+from podlab.sandbox.faults import Faults
 from podlab.sandbox.graphql import graphql
 from podlab.sandbox.logbook import moment
 from podlab.sandbox.meter import BUCKETS, buckets, last_buckets
@@ -35,14 +36,26 @@ class Rest:
     def __init__(self, company: Company, *, requests_per_minute: int = 6000) -> None:
         self.company = company
         self.quota = Quota(company.now, requests_per_minute)
+        self.faults = Faults()
+        self.end: Callable[[], None] = lambda: None
+        """What is done when somebody asks for the end of all this."""
 
     def answer(self, request: Request) -> Answer:
         """What the company says to a request."""
         try:
-            said = self._answer(request)
+            if request.path.startswith(desk.ROOT):
+                said = desk.answer(self, request, self._caller(request), self.end)
+            else:
+                said = self.faults.answer(self.company, request, lambda: self._plain(request))
         except Problem as error:
             said = problem(error)
         return replace(said, headers={SIMULATED: "1", **said.headers, **self.quota.headers()})
+
+    def _plain(self, request: Request) -> Answer:
+        try:
+            return self._answer(request)
+        except Problem as error:
+            return problem(error)
 
     def _answer(self, request: Request) -> Answer:
         agent = request.headers.get("user-agent", "")
