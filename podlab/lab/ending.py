@@ -84,7 +84,7 @@ def look(market: Market, launch: Launch, listed: Sequence[Rental], at: float) ->
         key=lambda rental: (rental.created_at or 0.0, rental.id),
     )
     if not alive:
-        return _missed(market, launch)
+        return _missed(market, launch, named=bool(rentals))
     launch = _seen(market, launch, alive)
     for rental in alive:
         if launch.phase is Phase.ENDING or rental.id != launch.rental_id:
@@ -110,18 +110,6 @@ def until_proven(market: Market, launch: Launch, *, for_s: float = PROOF_S) -> W
             return launch
         yield Stage("proof", _told(launch, problem), min(int(waited_s), 999), None)
         market.pause(LOOK_S)
-
-
-def is_gone(market: Market, launch: Launch) -> bool:
-    """Whether the provider says at this moment that nothing of a launch is there any more. Less than a proof, and
-    enough to rent the next one: what was billed until now is no longer. Raises ProviderError."""
-    launch = find(market.ledger, launch.id) or launch
-    if not launch.is_open:
-        return True
-    rentals = _of(launch, market.provider(launch.provider).list()) or _asked_for(market, launch)
-    if any(rental.state is not RentalState.TERMINATED for rental in rentals):
-        return False
-    return bool(rentals) or market.now() >= _listed_by(launch)
 
 
 def _told(launch: Launch, problem: str) -> str:
@@ -184,10 +172,11 @@ def _noted(market: Market, launch: Launch, rental: Rental) -> Launch:
     return find(market.ledger, launch.id) or launch
 
 
-def _missed(market: Market, launch: Launch) -> Launch:
-    """Write down that the provider knows nothing of a pod, and close its row once that is proven."""
+def _missed(market: Market, launch: Launch, *, named: bool) -> Launch:
+    """Write down that the provider knows nothing of a pod, or has `named` it terminated; close its row once that is
+    proven. That a young pod is missing says nothing."""
     now = market.now()
-    if not launch.is_open or now < _listed_by(launch):
+    if not launch.is_open or (now < _listed_by(launch) and not named):
         return launch
     if not launch.absent_at or now - launch.absent_at[-1] >= GAP_S:
         market.ledger.append("rent.absent", launch.id)

@@ -128,7 +128,7 @@ class RentWish:
         """
         if self.min_cuda is not None:
             return self.min_cuda
-        said = re.search(r"cuda[-_]?([0-9]{2})\.?([0-9])", self.image.lower()) if self.template is None else None
+        said = re.search(r"cu(?:da)?[-_]?([0-9]{2})\.?([0-9])", self.image.lower()) if self.template is None else None
         return f"{said[1]}.{said[2]}" if said else None
 
     @property

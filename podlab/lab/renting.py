@@ -9,22 +9,32 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from podlab.catalog import catalog
-from podlab.catalog.fit import Wish as FitWish
-from podlab.catalog.geometry import Geometry, GpuRoom
-from podlab.catalog.gpus import type_of
 from podlab.catalog.reading import geometry_of
-from podlab.errors import OutOfStock
-from podlab.events import Stage, Work
-from podlab.lab import fit
-from podlab.lab.candidates import Candidate, Need, accepted, rank
+from podlab.errors import AlreadyExists, NotAllowed, OutOfStock, ProviderUnavailable, RateLimited, Refused
+from podlab.events import Ask, Notice, Stage, Work
+from podlab.lab.attempts import PRICE_SLACK_USD, Agreed, BadDraw, Crew, NothingCame, attempt
+from podlab.lab.candidates import Candidate, Need, accepted, rank, without
+from podlab.lab.launches import Launch, all_launches
 from podlab.lab.market import Market
+from podlab.lab.money import WorstCase, check_order, most_usd, policy_text, worst_case_of_order
+from podlab.lab.offers import judge_of
+from podlab.lab.reconcile import reconcile
 from podlab.lab.rent_wish import RentWish
 from podlab.renting import Offer, Policy
 
 COUNTS = (1, 2, 4, 8)
 """Numbers of GPUs that are tried for a model where nobody says how many."""
 SPARE_S = 900.0
-"""For how long a pod may cost money beyond its limit when one thing fails: the computer, the network, the provider."""
+"""For how long a pod may cost money beyond its limit when one thing fails."""
+ARMED_S = 900.0
+"""The longest that a pod may take until its switch is armed."""
+FRESH_S = 20.0
+"""Prices older than this are read again before a pod is rented by them."""
+WAIT_S = 30.0
+TRIES = 3
+"""Of one candidate: with another machine, or where the provider only did not answer."""
+DRAWS = 3
+"""Bad machines in all before a person has to look."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +53,9 @@ class RentPlan:
 
     @property
     def usd_per_hour(self) -> float:
-        """The most that any of the candidates costs."""
+        """The most that any of the candidates costs; what one to be waited for may cost."""
+        if self.wish.wait_s is not None and self.wish.max_usd_per_hour is not None:
+            return self.wish.max_usd_per_hour
         return max((each.usd_per_hour for each in self.candidates), default=0.0)
 
     @property
@@ -53,21 +65,23 @@ class RentPlan:
 
     @property
     def limit_usd(self) -> float | None:
-        """What it costs at most while everything works; None: nothing limits it but a person."""
-        limits = [] if self.policy.budget_usd is None else [self.policy.budget_usd]
-        if self.policy.deadline_at is not None:
-            limits.append((self.policy.deadline_at - self.at) / 3600 * self.usd_per_hour)
-        return min(limits, default=None)
+        """What it costs at most when its limits are kept; None: nothing limits it but a person."""
+        return most_usd(self.policy, self.usd_per_hour, self.at)
 
     @property
     def worst_usd(self) -> float | None:
-        """What it costs at most when one thing fails."""
+        """What it costs at most when one thing fails: the computer, the network, the provider."""
         return None if self.limit_usd is None else self.limit_usd + SPARE_S / 3600 * self.usd_per_hour
 
     @property
+    def left_alone(self) -> WorstCase:
+        """What it costs when this computer is gone for good right after it was rented."""
+        return worst_case_of_order(self.policy, self.usd_per_hour, self.at, armed_within_s=ARMED_S)
+
+    @property
     def left_alone_usd(self) -> float:
-        """What it costs from the moment on when this computer is gone for good."""
-        return (self.policy.lease_s + SPARE_S) / 3600 * self.usd_per_hour
+        """That in dollars."""
+        return self.left_alone.usd or 0.0
 
 
 def plan(market: Market, wish: RentWish) -> Work[RentPlan]:
@@ -106,22 +120,192 @@ def _need(model: str) -> Work[Need]:
     """What a model asks of a machine, by the same arithmetic that judges a start."""
     entry = catalog.find(model)
     yield Stage("shape", f"Reading the shape of {entry.id}")
-    geometry = geometry_of(entry)
-    return Need(entry.id, lambda offer: _too_small(entry, geometry, offer))
+    judge = judge_of(entry, geometry_of(entry))
 
+    def refusal(offer: Offer) -> str:
+        verdict = judge(offer)
+        return "" if verdict.fits else f"{entry.id} does not fit: {verdict.reason}"
 
-def _too_small(entry: catalog.ModelEntry, geometry: Geometry, offer: Offer) -> str:
-    kind = type_of(offer.gpu_id) or type_of(offer.gpu)
-    memory_bytes = kind.memory_bytes if kind else offer.memory_bytes
-    if memory_bytes is None:
-        return "how much memory it has is not known"
-    name = kind.name if kind else offer.gpu
-    rooms = tuple(GpuRoom(index, name, memory_bytes, memory_bytes) for index in range(offer.gpu_count))
-    verdict = fit.verdict(entry, geometry, rooms, FitWish())
-    return "" if verdict.fits else f"{entry.id} does not fit: {verdict.reason}"
+    return Need(entry.id, refusal)
 
 
 def at_price(found: RentPlan, usd_per_hour: float) -> RentPlan:
     """The plan without what costs more."""
     kept = tuple(each for each in found.candidates if each.usd_per_hour <= usd_per_hour + 1e-9)
     return replace(found, candidates=kept)
+
+
+def create(market: Market, wish: RentWish, crew: Crew) -> Work[Launch]:
+    """Rent a pod: what would be tried is shown with its price and asked about, then tried one after the other.
+
+    Raises as `plan` does; Refused where the answer is no, a cap does not allow it, or a price has risen since it was
+    quoted; OutOfStock with what was tried; RentalFailed with the ids of a pod that is not what it should be.
+    """
+    wish.check()
+    if wish.name is not None and wish.name in crew.taken():
+        raise AlreadyExists(f"There is a pod {wish.name!r} already.", hint="Choose another name.")
+    yield from _reconciled(market, wish)
+    found = yield from plan(market, wish)
+    waits = wish.wait_s is not None
+    if not waits:
+        refuse_empty(found)
+    most = found.usd_per_hour
+    notes = check_order(
+        all_launches(market.ledger), most, crew.caps(), market.now(), simulated=found.simulated
+    )  # fmt: skip
+    answer = yield Ask(question(found), "price", detail="\n".join((*details(found), *notes)))
+    if not answer:
+        why = "Nobody could be asked" if answer is None else "The answer was no"
+        raise Refused(f"{why}, so nothing was rented.", hint="Say it in advance with --yes.")
+    walk = _Walk(market, found, crew, most)
+    return (yield from (_waited(walk) if waits else walk.once((yield from _requoted(market, found)))))
+
+
+def question(found: RentPlan) -> str:
+    """The price as a question."""
+    pretended = " (simulated)" if found.simulated else ""
+    dearest = f"${found.usd_per_hour:.3f}/h"
+    if not found.candidates:
+        return f"Wait for a machine up to {dearest} and rent it?{pretended}"
+    first, *others = found.candidates
+    more = (
+        f", or wait for another one up to {dearest}" if found.wish.wait_s is not None
+        else f", or one of {len(others)} others up to {dearest}" if others
+        else ""
+    )  # fmt: skip
+    return f"Rent {first.title} for ${first.usd_per_hour:.3f}/h{more}?{pretended}"
+
+
+def details(found: RentPlan) -> tuple[str, ...]:
+    """What a yes means, a sentence each: what ends the pod, what it can cost, and what if this computer died."""
+    alone = found.left_alone
+    limit = (
+        "Nothing limits what it costs."
+        if found.limit_usd is None
+        else f"It costs ${found.limit_usd:.2f} at most, and ${found.worst_usd:.2f} if one thing fails at the end."
+    )
+    left = (
+        "" if alone.usd is None else f"If this computer died right after, it would cost ${alone.usd:.2f}: {alone.why}."
+    )
+    return tuple(said for said in (limit, policy_text(found.policy, found.at), left) if said)
+
+
+def _reconciled(market: Market, wish: RentWish) -> Work[None]:
+    """What is known to have gone wrong is told, and mended, before more is rented."""
+    yield Stage("reconcile", "Comparing the ledger with what the provider lists")
+    seen = reconcile(market, providers=(wish.provider,))
+    for problem in seen.problems:
+        yield Notice(problem, "warning")
+    for _, rental in seen.duplicates:
+        yield Notice(f"{rental.name} ({rental.id}) came twice of one order; its end was asked for.", "warning")
+
+
+def _requoted(market: Market, quoted: RentPlan) -> Work[RentPlan]:
+    """The plan as it is now that a person has said yes. Raises Refused when a price has risen meanwhile."""
+    if market.now() - quoted.at <= FRESH_S:
+        return quoted
+    now = yield from plan(market, quoted.wish)
+    agreed = {_machine(each): each.usd_per_hour for each in quoted.candidates}
+    for each in now.candidates:
+        before = agreed.get(_machine(each))
+        if before is not None and each.usd_per_hour > before + PRICE_SLACK_USD:
+            raise Refused(
+                f"{each.title} costs ${each.usd_per_hour:.3f}/h by now, and ${before:.3f}/h was agreed. Nothing was "
+                "rented.",
+                hint="Ask again to see the new prices.",
+            )  # fmt: skip
+    kept = tuple(each for each in now.candidates if _machine(each) in agreed)
+    again = replace(now, candidates=kept, policy=quoted.policy)
+    refuse_empty(again)
+    return again
+
+
+def _machine(candidate: Candidate) -> tuple[str, int, str]:
+    return candidate.offer.gpu_id, candidate.offer.gpu_count, candidate.offer.cloud
+
+
+def _waited(walk: _Walk) -> Work[Launch]:
+    """Look again and again for a machine within the price, until one works or the time to wait is over."""
+    market, wish = walk.market, walk.quoted.wish
+    begun_at = market.now()
+    found = walk.quoted
+    while True:
+        try:
+            refuse_empty(found)
+            return (yield from walk.once(found))
+        except (OutOfStock, ProviderUnavailable, RateLimited) as error:
+            waited_s = market.now() - begun_at
+            if waited_s >= (wish.wait_s or 0.0):
+                raise
+            pause_s = max(WAIT_S, error.retry_after_s if isinstance(error, RateLimited) else 0.0)
+            yield Stage("stock", f"Waiting for a machine, asked again in {pause_s:.0f} s: {error.message}")
+        market.pause(pause_s)
+        try:
+            found = replace((yield from plan(market, wish)), policy=walk.policy_now())
+        except (ProviderUnavailable, RateLimited) as error:
+            yield Notice(error.message, "warning")
+
+
+class _Walk:
+    """The way down the candidates: one after the other, and never two at once."""
+
+    def __init__(self, market: Market, quoted: RentPlan, crew: Crew, most_usd_per_hour: float) -> None:
+        self.market = market
+        self.quoted = quoted
+        self.crew = crew
+        self.most_usd_per_hour = most_usd_per_hour
+        self.trail: list[str] = []
+        self.draws = 0
+        self.mine: set[str] = set()
+        """Launches of this create that came to nothing."""
+        self.bad: set[str] = set()
+        """Data centers that gave a machine that was no good."""
+
+    def policy_now(self) -> Policy:
+        """The deadline counts from when the pod is rented, not from when the waiting began."""
+        ttl_s = self.quoted.wish.ttl_s
+        return replace(self.quoted.policy, deadline_at=None if ttl_s is None else self.market.now() + ttl_s)
+
+    def once(self, found: RentPlan) -> Work[Launch]:
+        """Try every candidate. Raises OutOfStock with the trail when none came."""
+        self.trail = []
+        for candidate in at_price(found, self.most_usd_per_hour).candidates:
+            launch = yield from self._tried(candidate, Agreed(found.wish, found.policy))
+            if launch is not None:
+                return launch
+            if self.trail:
+                yield Notice(self.trail[-1])
+        raise OutOfStock(
+            f"None of {len(found.candidates)} came: {'; '.join(self.trail)}", provider=found.wish.provider,
+            hint="It may be the stock, or a list of places that is too narrow. Wait for one: --wait 1h --max-price "
+            f"{self.most_usd_per_hour:.2f}",
+        )  # fmt: skip
+
+    def _tried(self, candidate: Candidate, agreed: Agreed) -> Work[Launch | None]:
+        """One candidate, again where that may help. None: the next one's turn."""
+        for again in range(TRIES):
+            place = without(candidate, frozenset(self.bad))
+            if place is None:
+                self.trail.append(f"{candidate.title}: only where machines were bad ({', '.join(sorted(self.bad))})")
+                return None
+            try:
+                return (yield from attempt(self.market, agreed, place, self.crew, frozenset(self.mine)))
+            except (OutOfStock, NotAllowed) as error:
+                self.trail.append(f"{candidate.title}: {error.message}")
+                return None
+            except BadDraw as draw:
+                self.trail.append(f"{candidate.title}: {draw.message}")
+                self.mine.add(draw.launch)
+                self.draws += 1
+                if self.draws >= DRAWS:
+                    raise
+                if draw.data_center is None:
+                    return None
+                self.bad.add(draw.data_center)
+            except (NothingCame, ProviderUnavailable, RateLimited) as error:
+                if again == TRIES - 1:
+                    raise
+                pause_s = error.retry_after_s if isinstance(error, RateLimited) else 2.0**again
+                yield Stage("again", f"{error.message} Trying again in {pause_s:.0f} s")
+                self.market.pause(pause_s)
+        return None

@@ -1,0 +1,609 @@
+"""A whole rental history on counted time: the sandbox's company, podlab's own code on it, and what can go wrong.
+
+The company is the sandbox's own logic. Between it and podlab stands `Desk`, a provider that can fail in every way
+that the contract (podlab/providers/base.py) knows. On each pod runs a model of the dead-man switch. What is checked
+is what the company knows in the end, never what podlab believes.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from podlab.commands.drive import drive
+from podlab.errors import (
+    KeyRefused,
+    NotFound,
+    OutcomeUnknown,
+    OutOfFunds,
+    OutOfStock,
+    PodlabError,
+    ProviderUnavailable,
+    RateLimited,
+    StateDamaged,
+    Unreachable,
+    WrongState,
+)
+from podlab.events import Ask, Work
+from podlab.lab import ending, readiness, renting
+from podlab.lab.candidates import Candidate
+from podlab.lab.launches import Launch, Phase, all_launches, fold
+from podlab.lab.market import Market
+from podlab.lab.money import Caps
+from podlab.lab.readiness import Told
+from podlab.lab.reconcile import reconcile
+from podlab.lab.rent_wish import RentWish
+from podlab.ledger import Entry, Ledger
+from podlab.renting import (
+    Account,
+    Armed,
+    Bill,
+    Offer,
+    OfferQuery,
+    Order,
+    Policy,
+    Rental,
+    RentalLine,
+    RentalState,
+)
+from podlab.sandbox.company import Company
+from podlab.sandbox.records import Pace, PodRecord, Problem, Status, Wanted
+from podlab.types import Pod
+from tests.campaign.clockwork import Clockwork, Killed, Process
+
+NAME = "sandbox"
+PRINT = "SHA256:" + "A" * 43
+GRACE_S = 180.0
+"""From when a pod has to end to when it is no longer billed."""
+BOOT_GRACE_S = 900.0
+WISH = RentWish(provider=NAME, gpus=("A40", "RTX A6000"), ttl_s=1200.0, budget_usd=5.0, idle_s=None)
+STATES = {
+    Status.PROVISIONING: RentalState.PROVISIONING, Status.STARTING: RentalState.STARTING,
+    Status.RUNNING: RentalState.RUNNING, Status.EXITED: RentalState.STOPPED, Status.ERROR: RentalState.ERROR,
+    Status.TERMINATED: RentalState.TERMINATED,
+}  # fmt: skip
+READ_FAULTS = ("down", "busy", "denied")
+FAULTS: Mapping[str, tuple[str, ...]] = {
+    "offers": READ_FAULTS,
+    "list": (*READ_FAULTS, "cut"),
+    "get": (*READ_FAULTS, "odd"),
+    "logs": READ_FAULTS,
+    "create": (
+        "stock", "funds", "busy", "denied", "down", "lost", "lost-done", "lost-twice", "lost-late", "twice",
+        "other-gpu", "zero-gpu", "dear",
+    ),
+    "terminate": ("down", "busy", "lost", "lost-done", "locked", "ignored"),
+    "knock": ("lost",),
+    "beat": ("lost",),
+    "cuda": ("lost",),
+    "append": ("full",),
+}  # fmt: skip
+"""What can go wrong with each step."""
+DRAWS = ("no-runtime", "no-sshd", "no-cuda", "not-armed", "never-armed", "vanishes", "exits", "breaks")
+"""What can be wrong with a machine."""
+
+
+class Lines(Ledger):
+    """A ledger that is kept in memory: as the file's, without the disk's time."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        super().__init__(Path("/nowhere"), now=now)
+        self._entries: list[Entry] = []
+
+    def append_checked(
+        self, verb: str, subject: str, decide: Callable[[list[Entry]], Mapping[str, str]]
+    ) -> Entry:  # fmt: skip
+        entry = Entry(len(self._entries) + 1, self._now(), verb, subject, dict(decide(list(self._entries))))
+        self._entries.append(entry)
+        return entry
+
+    def entries(self) -> list[Entry]:
+        return list(self._entries)
+
+
+@dataclass
+class Switch:
+    """The dead-man switch of a pod, as far as money goes. `broken`: it never was armed, and ends nothing."""
+
+    pod: str
+    lease_at: float
+    deadline_at: float
+    lease_s: float
+    broken: bool = False
+
+
+@dataclass
+class Town:
+    """One history. `faults` are by process and the number of its step; `draws` by the number of the pod."""
+
+    seed: int = 0
+    faults: dict[tuple[str, int], str] = field(default_factory=dict)
+    draws: dict[int, str] = field(default_factory=dict)
+    pace: Pace = field(default_factory=lambda: Pace(provision_s=6.0, start_s=5.0, runtime_s=4.0))
+    ledger: Ledger | None = None
+    api_down_until: float = 0.0
+    """Nobody reaches the provider before that, the pods' switches included."""
+
+    def __post_init__(self) -> None:
+        self.clock = Clockwork(self.seed)
+        self.random = random.Random(self.seed + 1)
+        self.company = Company(
+            now=self.clock.time, rng=random.Random(self.seed), pace=self.pace, balance_usd=1000.0,
+            token=lambda: f"{self.random.getrandbits(128):032x}", listen=self._happens,
+        )  # fmt: skip
+        if self.ledger is None:
+            self.ledger = Lines(self.clock.time)
+        else:
+            self.ledger._now = self.clock.time
+        self.steps: dict[str, list[str]] = {}
+        self.touched: list[tuple[str, str]] = []
+        """What processes asked of which pod."""
+        self.made: list[PodRecord] = []
+        """Pods that came of our orders, in order."""
+        self.switches: dict[str, Switch] = {}
+        self.registry: dict[str, str] = {}
+        self.violations: list[str] = []
+        self.alive: list[tuple[float, float]] = []
+        """When somebody tended."""
+        self.policies: dict[str, Policy] = {}
+        self.foreign = [
+            self.company.create(Wanted(name, "other/image", "NVIDIA RTX A4000"))
+            for name in ("somebody-elses", "podlab-2027-01-15-001-0badcafe")
+        ]  # fmt: skip
+
+    # Steps of processes
+
+    def step(self, process: Process, what: str) -> str:
+        """A step of a process: what goes wrong with it, "" for nothing. Something may happen to the process here."""
+        self.clock.point(process, f"before {what}")
+        steps = self.steps.setdefault(process.name, [])
+        steps.append(what)
+        fault = self.faults.get((process.name, len(steps)), "")
+        return fault if fault in FAULTS.get(what, ()) else ""
+
+    def market(self, process: Process) -> Market:
+        desk = Desk(self, process)
+
+        def provider(name: str) -> Desk:
+            if process.dead:
+                raise Killed
+            return desk
+
+        return Market(
+            Watched(self, process), provider, self.clock.time, lambda seconds: self.clock.wait(process, seconds)
+        )
+
+    # Processes
+
+    def create(self, process: Process, wish: RentWish = WISH) -> Launch:
+        """`pod create`, to its end."""
+        market = self.market(process)
+        crew = Crew(self, process, market)
+        return drive(renting.create(market, wish, crew), Audience(self, process), yes=True)
+
+    def tend(self, process: Process, every_s: float = 30.0) -> None:
+        """What a kernel or the keeper does all the time."""
+        market, way = self.market(process), Way(self, process, None)
+        while True:
+            begun_at = self.clock.now
+            try:
+                self._round(market, way)
+            except PodlabError:
+                pass  # the next round tries again
+            self.alive.append((begun_at, self.clock.now + every_s))
+            self.clock.wait(process, every_s)
+
+    def _round(self, market: Market, way: Way) -> None:
+        seen = reconcile(market, providers=(NAME,))
+        for owned in seen.ours:
+            launch = owned.launch
+            if launch.phase is not Phase.LIVE:
+                continue
+            deadline_at = launch.policy.deadline_at
+            if deadline_at is not None and self.clock.now >= deadline_at:
+                ending.end(market, launch, why="its deadline is reached", brake="keeper")
+                continue
+            try:
+                if way.beat(launch).armed and launch.armed_at is None:
+                    market.ledger.append("rent.armed", launch.id)
+            except PodlabError:
+                if launch.armed_at is None and self.clock.now - launch.asked_at > 900.0:
+                    ending.end(market, launch, why="its switch was not armed", brake="keeper")
+
+    def terminate(self, process: Process) -> None:
+        """`pod terminate` of all there is, to the proof."""
+        market = self.market(process)
+        for launch in all_launches(market.ledger):
+            if launch.is_open:
+                ending.end(market, launch, why="a person asked", brake="person")
+                drive(ending.until_proven(market, launch), Audience(self, process))
+
+    # Pods
+
+    def rented(self, made: PodRecord, policy: Policy) -> None:
+        """A pod came of an order."""
+        self.made.append(made)
+        self.policies[made.id] = policy
+        draw = self.draws.get(len(self.made), "")
+        up_s = self.pace.provision_s + self.pace.start_s
+        self.clock.at(self.clock.now + up_s, self.company.advance)
+        self.clock.at(self.clock.now + up_s + self.pace.runtime_s, lambda: self._up(made, draw))
+        fate = {"vanishes": self.company.vanish, "exits": self.company.exit,
+                "breaks": lambda pod: self.company.fail(pod, "broken")}.get(draw)  # fmt: skip
+        if fate is not None:
+            self.clock.at(self.clock.now + self.random.uniform(1.0, 40.0), lambda: self._befall(made, fate))
+
+    def _befall(self, made: PodRecord, fate: Callable[[str], None]) -> None:
+        if made.status is not Status.TERMINATED:
+            fate(made.id)
+
+    def _happens(self, pod: PodRecord, happening: str) -> None:
+        pass  # `_up` brings it up
+
+    def _up(self, made: PodRecord, draw: str) -> None:
+        self.company.advance()
+        if made.status is not Status.RUNNING or draw == "no-runtime":
+            return
+        self.company.came_up(made.id, ip="203.0.113.7", public_ports={"22/tcp": self.random.randrange(20000, 60000)})
+        self.company.advance()
+        policy = self.policies[made.id]
+        left_s = (policy.deadline_at or self.clock.now + 1e6) - self.clock.now
+        switch = Switch(
+            made.id, self.clock.now + BOOT_GRACE_S, self.clock.now + left_s, policy.lease_s,
+            broken=draw in ("not-armed", "never-armed"),
+        )  # fmt: skip
+        self.switches[made.id] = switch
+        book = self.company.books[made.id]
+        book.write(self.clock.now, "container", f"host key {PRINT}")
+        if draw != "never-armed":
+            book.write(self.clock.now, "container", "not armed: no key" if switch.broken else "armed")
+        if not switch.broken:
+            self.clock.at(min(switch.lease_at, switch.deadline_at), lambda: self._switch_looks(made, switch))
+
+    def _switch_looks(self, made: PodRecord, switch: Switch) -> None:
+        due_at = min(switch.lease_at, switch.deadline_at)
+        if made.status is Status.TERMINATED or not made.live:
+            if made.status is not Status.TERMINATED:  # stopped by somebody: it comes back with the container
+                return
+            return
+        if self.clock.now < due_at:
+            self.clock.at(due_at, lambda: self._switch_looks(made, switch))
+        elif self.clock.now < self.api_down_until:
+            self.clock.at(self.clock.now + 60.0, lambda: self._switch_looks(made, switch))
+        else:
+            self.company.terminate(made.id)
+
+    def beaten(self, made: PodRecord) -> Armed:
+        switch = self.switches.get(made.id)
+        if switch is None or switch.broken:
+            return Armed(False, "it could not check its key")
+        switch.lease_at = self.clock.now + switch.lease_s
+        return Armed(True)
+
+    # What must hold
+
+    def check_rows(self) -> None:
+        """Every pod of ours that lives has an open row, by its id or by the name that no other order has."""
+        launches = {launch.order_name: launch for launch in fold(self.ledger.entries())}
+        for made in self.made:
+            if made.status is Status.TERMINATED:
+                continue
+            row = launches.get(made.name)
+            if row is None:
+                self.violations.append(f"{made.id} ({made.name}) lives, and no row names it")
+
+    def closed(self, entry: Entry) -> None:
+        """A row was closed: nothing of it may live."""
+        row = next((each for each in fold(self.ledger.entries()) if each.id == entry.subject), None)
+        if row is None or row.is_open:
+            return
+        living = [made.id for made in self.made if made.name == row.order_name and made.status is not Status.TERMINATED]
+        if living:
+            self.violations.append(f"the row of {row.order_name} was closed ({entry.verb}) while {living} lived")
+
+    def verdict(self, *, tended: bool) -> list[str]:
+        """What was violated in the end. `tended`: somebody was there to the end, and the provider answered."""
+        found = list(self.violations)
+        self.check_rows()
+        foreign = {pod.id for pod in self.foreign}
+        found += [f"{id} is not ours, and was asked to {what}" for what, id in self.touched if id in foreign]
+        found += [f"{pod.id} is not ours, and is gone" for pod in self.foreign if pod.status is Status.TERMINATED]
+        for made in self.made:
+            if made.status is not Status.TERMINATED:
+                found.append(f"{made.id} ({made.name}) is still billed")
+                continue
+            policy = self.policies[made.id]
+            switch = self.switches.get(made.id)
+            limit_at = self.clock.now if policy.deadline_at is None else policy.deadline_at + GRACE_S
+            if switch is not None and not switch.broken:
+                limit_at = min(limit_at, switch.lease_at + GRACE_S)
+            if made.terminated_at is not None and made.terminated_at > limit_at + max(
+                0.0, self.api_down_until - limit_at
+            ):
+                late_s = made.terminated_at - limit_at
+                found.append(f"{made.id} was billed {late_s:.0f} s past its limit")
+        if tended:
+            for row in fold(self.ledger.entries()):
+                if row.is_open:
+                    found.append(f"the row of {row.order_name} is still {row.phase}")
+        return found
+
+    def together_s(self) -> float:
+        """The longest that two pods of one create were billed at the same time."""
+        longest = 0.0
+        for first in self.made:
+            for second in self.made:
+                if first is not second and _label(first) == _label(second):
+                    begins = max(first.created_at, second.created_at)
+                    ends = min(first.terminated_at or self.clock.now, second.terminated_at or self.clock.now)
+                    longest = max(longest, ends - begins)
+        return longest
+
+    def usd(self) -> float:
+        """What our pods have cost in all."""
+        return sum(self.company.pod_usd(made.id) for made in self.made)
+
+
+def _label(made: PodRecord) -> str:
+    return made.name.rpartition("-")[0]
+
+
+class Watched(Ledger):
+    """The ledger as a process has it: a line is a step, before which and after which something may happen."""
+
+    def __init__(self, town: Town, process: Process) -> None:
+        assert town.ledger is not None
+        self._town, self._process, self._below = town, process, town.ledger
+
+    def append(self, verb: str, subject: str, **detail: str) -> Entry:
+        return self.append_checked(verb, subject, lambda entries: detail)
+
+    def append_checked(
+        self, verb: str, subject: str, decide: Callable[[list[Entry]], Mapping[str, str]]
+    ) -> Entry:  # fmt: skip
+        if self._town.step(self._process, "append") == "full":
+            raise StateDamaged("No space left on the disk.")
+        entry = self._below.append_checked(verb, subject, decide)
+        if verb in ("rent.ended", "rent.refused"):
+            self._town.closed(entry)
+        self._town.clock.point(self._process, f"after {verb}")
+        return entry
+
+    def entries(self) -> list[Entry]:
+        if self._process.dead:
+            raise Killed
+        return self._below.entries()
+
+
+class Audience:
+    """Nobody looks; something may happen at each event."""
+
+    def __init__(self, town: Town, process: Process) -> None:
+        self._town, self._process = town, process
+
+    def stage(self, stage: object) -> None:
+        self._town.clock.point(self._process, "event")
+
+    chunk = notice = stage
+
+    def ask(self, ask: Ask) -> bool:
+        return True
+
+
+class Desk:
+    """The provider, with everything that can go wrong on the way to it and back."""
+
+    name, rents, simulated = NAME, True, True
+
+    def __init__(self, town: Town, process: Process) -> None:
+        self._town, self._process = town, process
+
+    def adopt(self, name: str, address: str, *, models_path: str | None = None) -> Pod:
+        raise NotImplementedError
+
+    def account(self) -> Account:
+        return Account(NAME)
+
+    def bills(self, *, since: float, until: float) -> tuple[Bill, ...]:
+        return ()
+
+    def offers(self, query: OfferQuery) -> tuple[Offer, ...]:
+        self._read("offers")
+        company = self._town.company
+        return tuple(
+            Offer(NAME, kind.id, kind.name, query.gpu_count, "secure", kind.secure_usd * query.gpu_count,
+                  kind.memory_gb * 2**30, "high", tuple(place for place, _ in kind.free), kind.cuda, 8, True)
+            for kind in company.stock.kinds.values()
+        )  # fmt: skip
+
+    def list(self) -> tuple[Rental, ...]:
+        fault = self._read("list")
+        rentals = tuple(self._rental(pod) for pod in self._town.company.listed(cluster_pods=True))
+        ours = {made.id for made in self._town.made}
+        return tuple(each for each in rentals if fault != "cut" or each.id not in ours)
+
+    def get(self, rental_id: str) -> Rental | None:
+        fault = self._read("get")
+        try:
+            found = self._rental(self._town.company.get(rental_id))
+        except Problem:
+            return None
+        return Rental(found.id, found.name, RentalState.UNKNOWN, said="DREAMING") if fault == "odd" else found
+
+    def logs(
+        self, rental_id: str, *, source: str | None = None, tail: int = 100, after: str | None = None,
+        follow: bool = False,
+    ) -> Iterator[RentalLine]:  # fmt: skip
+        self._read("logs")
+        book = self._town.company.books.get(rental_id)
+        if book is None:
+            raise NotFound("no such pod")
+        lines = book.read(source=None, after=None, tail=tail)
+        return iter([
+            RentalLine(line.id, line.at / 1e9, line.source, line.text)
+            for line in lines if after is None or line.id > after
+        ])  # fmt: skip
+
+    def create(self, order: Order) -> Rental:
+        fault = self._sent("create")
+        certain: dict[str, PodlabError] = {
+            "stock": OutOfStock("none left"), "funds": OutOfFunds("no money"), "busy": RateLimited("slow down"),
+            "denied": KeyRefused("no such key"), "down": ProviderUnavailable("not reached"),
+        }  # fmt: skip
+        if fault in certain:
+            raise certain[fault]
+        if fault == "lost":
+            raise OutcomeUnknown("the answer was lost")
+        if fault == "lost-late":
+            late_s = self._town.random.uniform(1.0, 25.0)
+            self._town.clock.at(self._town.clock.now + late_s, lambda: self._made(order))
+            raise OutcomeUnknown("no answer in time")
+        made = self._made(order)
+        if fault in ("twice", "lost-twice"):
+            self._made(order)
+        self._answered("create")
+        if fault.startswith("lost"):
+            raise OutcomeUnknown("the answer was lost")
+        rental = self._rental(made)
+        other = {
+            "other-gpu": {"gpu_id": "NVIDIA L4"}, "zero-gpu": {"gpu_count": 0}, "dear": {"usd_per_hour": 9.0},
+        }.get(fault, {})  # fmt: skip
+        return Rental(**{**rental.__dict__, **other})
+
+    def terminate(self, rental_id: str) -> None:
+        self._town.touched.append(("terminate", rental_id))
+        fault = self._sent("terminate")
+        if fault == "down":
+            raise ProviderUnavailable("not reached")
+        if fault == "busy":
+            raise RateLimited("slow down", retry_after_s=20.0)
+        if fault == "locked":
+            raise WrongState("it is locked")
+        if fault == "lost":
+            raise OutcomeUnknown("the answer was lost")
+        if fault != "ignored":
+            try:
+                self._town.company.terminate(rental_id)
+            except Problem as problem:
+                if problem.status != 404:
+                    raise WrongState(problem.detail) from problem
+        self._answered("terminate")
+        if fault == "lost-done":
+            raise OutcomeUnknown("the answer was lost")
+
+    def start(self, rental_id: str) -> None:
+        raise NotImplementedError
+
+    stop = start
+
+    def _made(self, order: Order) -> PodRecord:
+        town = self._town
+        try:
+            made = town.company.create(Wanted(
+                order.name, order.image, order.gpu_id, order.gpu_count, data_centers=order.data_centers,
+                disk_gb=order.disk_gb, env=dict(order.env), ports=order.ports, min_cuda=order.min_cuda,
+            ))  # fmt: skip
+        except Problem as problem:
+            raise OutOfStock(problem.detail) from problem
+        row = next(each for each in fold(town.ledger.entries()) if each.order_name == order.name)
+        town.rented(made, row.policy)
+        return made
+
+    def _read(self, what: str) -> str:
+        fault = self._sent(what)
+        if fault == "down":
+            raise ProviderUnavailable("no answer")
+        if fault == "busy":
+            raise RateLimited("slow down", retry_after_s=20.0)
+        if fault == "denied":
+            raise KeyRefused("no such key")
+        return fault
+
+    def _sent(self, what: str) -> str:
+        fault = self._town.step(self._process, what)
+        self._town.clock.wait(self._process, self._town.random.uniform(0.05, 0.4))
+        if self._town.clock.now < self._town.api_down_until:
+            if what in ("create", "terminate"):
+                raise OutcomeUnknown("no answer in time")
+            raise ProviderUnavailable("no answer in time")
+        return fault
+
+    def _answered(self, what: str) -> None:
+        """On the way back: the deed is done, and nobody may learn of it."""
+        self._town.clock.point(self._process, f"after {what}")
+        self._town.clock.wait(self._process, self._town.random.uniform(0.05, 0.4))
+
+    def _rental(self, pod: PodRecord) -> Rental:
+        port = pod.public_ports.get("22/tcp")
+        return Rental(
+            pod.id, pod.name, STATES[pod.status], pod.status.value, pod.usd_per_hour, pod.wanted.gpu_id,
+            pod.wanted.gpu_count, "secure", pod.data_center, pod.ip or None, port, created_at=pod.created_at,
+            has_runtime=pod.up_since is not None,
+        )  # fmt: skip
+
+
+class Way:
+    """How a pod itself is reached, as far as a history goes."""
+
+    def __init__(self, town: Town, process: Process, launch: Launch | None) -> None:
+        self._town, self._process = town, process
+
+    def told(self, lines: tuple[RentalLine, ...]) -> Told:
+        said = [line.text for line in lines if line.source == "container"]
+        prints = tuple(text.split()[-1] for text in said if text.startswith("host key"))
+        armed = next((text == "armed" for text in reversed(said) if "armed" in text), None)
+        return Told(prints, armed, "no key" if armed is False else "")
+
+    def moved(self, launch: Launch, rental: Rental) -> None:
+        self._town.registry[launch.name] = launch.id
+
+    def knock(self, launch: Launch, fingerprints: tuple[str, ...]) -> Work[str]:
+        self._reach("knock", launch)
+        assert fingerprints == (PRINT,)
+        yield from ()
+        return "log"
+
+    def beat(self, launch: Launch) -> Armed:
+        return self._town.beaten(self._reach("beat", launch))
+
+    def cuda(self, launch: Launch) -> str:
+        made = self._reach("cuda", launch)
+        return "no GPU is there" if self._draw(made) == "no-cuda" else ""
+
+    def _reach(self, what: str, launch: Launch) -> PodRecord:
+        fault = self._town.step(self._process, what)
+        self._town.clock.wait(self._process, self._town.random.uniform(0.1, 0.8))
+        made = self._town.company.pods.get(launch.rental_id or "")
+        if fault or made is None or made.up_since is None or self._draw(made) == "no-sshd":
+            raise Unreachable("it does not answer")
+        return made
+
+    def _draw(self, made: PodRecord) -> str:
+        return self._town.draws.get(self._town.made.index(made) + 1, "")
+
+
+class Crew:
+    """What a create needs of a computer."""
+
+    def __init__(self, town: Town, process: Process, market: Market) -> None:
+        self._town, self._process, self._market = town, process, market
+
+    def taken(self) -> Collection[str]:
+        return self._town.registry
+
+    def caps(self) -> Caps:
+        return Caps(max_pods=4)
+
+    def start(self, launch_id: str, candidate: Candidate, policy: Policy) -> tuple[tuple[str, ...], Mapping[str, str]]:
+        return ("sleep", "infinity"), {"PUBLIC_KEY": "ssh-ed25519 AAAA"}
+
+    def keep(self, launch: Launch, rental: Rental) -> None:
+        self._town.registry[launch.name] = launch.id
+
+    def drop(self, launch: Launch) -> None:
+        self._town.registry.pop(launch.name, None)
+
+    def arrive(self, launch: Launch, rental: Rental, check: Callable[[Rental], None]) -> Work[None]:
+        yield from readiness.arrive(self._market, launch, rental, check, Way(self._town, self._process, launch))
