@@ -249,12 +249,15 @@ class EngineNotReady(EngineError):
 class HttpError(PodlabError):
     """An HTTP answer that is not a success. `status` is its code (0: no answer), `body` the start of what it said.
 
-    `sent` is False where no connection could be made: nobody has begun to work on the request.
+    `sent` is False where no connection could be made: nobody has begun to work on the request. `retry_after` is the
+    header of that name, as it came.
     """
 
-    def __init__(self, message: str, *, status: int = 0, body: str = "", sent: bool = True, hint: str = "") -> None:
+    def __init__(
+        self, message: str, *, status: int = 0, body: str = "", sent: bool = True, retry_after: str = "", hint: str = ""
+    ) -> None:
         super().__init__(message, hint=hint)
-        self.status, self.body, self.sent = status, body, sent
+        self.status, self.body, self.sent, self.retry_after = status, body, sent, retry_after
 
 
 class ProviderError(PodlabError):

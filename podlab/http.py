@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import json
+import math
 import re
 import socket
 import threading
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 BODY_LIMIT_BYTES = 16 * 2**20
 EVENT_LIMIT_BYTES = 1 * 2**20
+LISTEN_LIMIT_BYTES = 64 * 2**10
+"""Of what a server says instead of a stream of events."""
 CONNECT_S = 10.0
 
 
@@ -38,16 +41,27 @@ class Answer:
     content: bytes
 
 
+@dataclass(frozen=True)
+class Event:
+    """A server-sent event. `id` is what a later request names as the last one it got."""
+
+    id: str
+    data: str
+
+
 class Http:
     """Calls one server. `base_url` has no trailing slash; `key` goes as a bearer token. Safe with several threads."""
 
-    def __init__(self, base_url: str, *, key: Secret | None = None, connections: int = 100) -> None:
+    def __init__(
+        self, base_url: str, *, key: Secret | None = None, connections: int = 100, user_agent: str | None = None
+    ) -> None:
         """`connections` is how many requests may be under way at once; more of them wait for each other."""
         host = _host(base_url)
         if key is not None and not key.reveal().isascii():
             raise BadSecret("A key for a server holds a character that is not ASCII.", hint="Set it again.")
         self.base_url = base_url.rstrip("/")
         self._key = key
+        self._named = {} if user_agent is None else {"User-Agent": user_agent}
         import httpx2
 
         self._client = httpx2.Client(
@@ -78,7 +92,20 @@ class Http:
         headers = {"Accept-Encoding": "identity"} | ({} if span is None else {"Range": f"bytes={span[0]}-{span[1]}"})
         deadline = time.monotonic() + deadline_s
         answer, data = self._answer("GET", path, None, deadline, headers, limit, cut=span is not None)
-        return Answer(answer.status_code, {name.lower(): value for name, value in answer.headers.items()}, data)
+        return _whole(answer, data)
+
+    def ask(
+        self, method: str, path: str, *, content: bytes | None = None, deadline_s: float = 10.0,
+        limit_bytes: int | None = None,
+    ) -> Answer:  # fmt: skip
+        """One request of any method, sent once, `content` being JSON; the answer as it is, a redirect too.
+
+        Raises HttpError when no whole answer came: `sent` says whether the server may have begun to work on it.
+        """
+        answer, data = self._answer(
+            method, path, content, time.monotonic() + deadline_s, {"Accept-Encoding": "identity"}, limit_bytes
+        )
+        return _whole(answer, data)
 
     def post_json(self, path: str, body: Any, *, deadline_s: float = 60.0) -> Any:
         """POST a JSON document and read one back. Never repeated. Raises HttpError."""
@@ -111,6 +138,49 @@ class Http:
         except httpx2.HTTPError as error:
             raise self._failure(error) from error
 
+    def listen(
+        self, path: str, *, last_id: str | None = None, first_s: float = 30.0, silence_s: float = 120.0,
+        whole_s: float | None = None,
+    ) -> Generator[Event, None, None]:  # fmt: skip
+        """GET, then each server-sent event as it arrives; `last_id` asks for those behind that one.
+
+        `first_s` is the longest wait for the head of the answer. It ends when the server ends it, says nothing for
+        `silence_s`, or `whole_s` are over. Closing the iterator closes the connection. Raises HttpError when the
+        answer is no success, is no such stream, or the stream breaks.
+        """
+        import httpx2
+
+        more = {} if last_id is None else {"Last-Event-ID": last_id}
+        headers = self._headers(None) | {"Accept": "text/event-stream", "Connection": "close"} | more
+        with _Clock(time.monotonic() + first_s) as clock:
+            try:
+                request = self._client.build_request(
+                    "GET", self.base_url + path, headers=headers, extensions={"trace": clock.watch},
+                    timeout=httpx2.Timeout(first_s, connect=min(CONNECT_S, first_s / 2)),
+                )  # fmt: skip
+                answer = self._client.send(request, stream=True)
+            except httpx2.HTTPError as error:
+                failure = self._failure(error)
+                raise (_too_slow(self.base_url + path, sent=failure.sent) if clock.ran_out else failure) from error
+        with contextlib.closing(answer):
+            if not answer.is_success:
+                with _Clock(time.monotonic() + first_s, answer.extensions["network_stream"]) as clock:
+                    data = _capped(answer, clock, LISTEN_LIMIT_BYTES)
+                raise self._refusal(answer, data)
+            ends = math.inf if whole_s is None else time.monotonic() + whole_s
+            with _Clock(ends, answer.extensions["network_stream"]) as clock:
+                try:
+                    # httpcore reads this timeout anew when the body begins.
+                    answer.request.extensions["timeout"]["read"] = silence_s
+                    answer.encoding = "utf-8"
+                    for event in httpx2.EventSource(answer, max_event_size=EVENT_LIMIT_BYTES):
+                        yield Event(event.id, event.data)
+                except httpx2.ReadTimeout:
+                    return
+                except httpx2.HTTPError as error:
+                    if not clock.ran_out:
+                        raise self._failure(error) from error
+
     def close(self) -> None:
         """Close idle connections."""
         self._client.close()
@@ -134,7 +204,8 @@ class Http:
         import httpx2
 
         left_s = max(0.001, deadline - time.monotonic())
-        timeout = httpx2.Timeout(left_s, connect=min(CONNECT_S, left_s))
+        # Each address of a name is tried for that long, one after the other.
+        timeout = httpx2.Timeout(left_s, connect=min(CONNECT_S, left_s / 2))
         # A connection of its own, so that the clock can see it from its beginning.
         sent = self._headers(content) | {"Connection": "close"} | dict(headers or {})
         with _Clock(deadline) as clock:
@@ -145,19 +216,18 @@ class Http:
                 ) as answer:  # fmt: skip
                     return answer, _capped(answer, clock, limit, cut=cut)
             except httpx2.HTTPError as error:
-                if clock.ran_out:
-                    raise _too_slow(self.base_url + path) from error
-                raise self._failure(error) from error
+                failure = self._failure(error)
+                raise (_too_slow(self.base_url + path, sent=failure.sent) if clock.ran_out else failure) from error
 
     def _headers(self, content: bytes | None) -> dict[str, str]:
         headers = {} if content is None else {"Content-Type": "application/json"}
-        return headers | ({"Authorization": f"Bearer {self._key.reveal()}"} if self._key else {})
+        return headers | self._named | ({"Authorization": f"Bearer {self._key.reveal()}"} if self._key else {})
 
     def _failure(self, error: httpx2.HTTPError) -> HttpError:
         import httpx2
 
         what = str(error) or type(error).__name__
-        sent = not isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout))
+        sent = not isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout))
         return HttpError(f"{self.base_url} did not answer properly: {what}", sent=sent, hint="See: podlab model list")
 
     def _refusal(self, answer: httpx2.Response, data: bytes) -> HttpError:
@@ -166,6 +236,7 @@ class Http:
             f"{self.base_url} answered {answer.status_code}: {_reason(body)}",
             status=answer.status_code,
             body=body[:2000],
+            retry_after=answer.headers.get("retry-after", ""),
             hint="Its key is wrong or missing." if answer.status_code in (401, 403) else "",
         )
 
@@ -178,9 +249,11 @@ class _Clock:
         self._stream = stream
         self._timer = threading.Timer(max(0.0, deadline - time.monotonic()), self._cut)
         self._timer.daemon = True
+        self._endless = deadline == math.inf
 
     def __enter__(self) -> Self:
-        self._timer.start()
+        if not self._endless:
+            self._timer.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -214,8 +287,12 @@ def _capped(answer: httpx2.Response, clock: _Clock, limit: int | None = None, *,
     return bytes(data)
 
 
-def _too_slow(url: str) -> HttpError:
-    return HttpError(f"{url} did not finish its answer in time.", hint="See: podlab model list")
+def _too_slow(url: str, *, sent: bool = True) -> HttpError:
+    return HttpError(f"{url} did not finish its answer in time.", sent=sent, hint="See: podlab model list")
+
+
+def _whole(answer: httpx2.Response, data: bytes) -> Answer:
+    return Answer(answer.status_code, {name.lower(): value for name, value in answer.headers.items()}, data)
 
 
 def _reason(body: str) -> str:
@@ -240,6 +317,11 @@ def _host(url: str) -> str:
     raise BadArgument(
         f"{re.sub('//.*@', '//', url)!r} is not an address of a server.", hint="Write it as http://127.0.0.1:8000/v1"
     )
+
+
+def is_loopback_url(url: str) -> bool:
+    """Whether a base URL names this very computer. Raises BadArgument for what is no URL of a server."""
+    return _is_loopback(_host(url))
 
 
 def _is_loopback(host: str) -> bool:

@@ -27,6 +27,7 @@ FLOORS: dict[str, int] = {
     "quoting": 0,
     "durable": 0,
     "settings": 1,
+    "gpu_names": 1,
     "wire": 1,
     "secrets": 2,
     "store": 2,

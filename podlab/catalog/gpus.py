@@ -1,6 +1,6 @@
 """Kinds of GPU: which one a name means, how much memory it has, what it can compute with.
 
-Names are compared token by token, never by substring: an A4000 is no A40, an L40S no L4, an H20 no H200.
+How names are compared is in gpu_names.py, which reads the same table.
 """
 
 from __future__ import annotations
@@ -8,15 +8,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from typing import Any
 
 from podlab.catalog import schema
 from podlab.catalog.geometry import GpuRoom
 from podlab.catalog.schema import Field
 from podlab.errors import BadArgument, BadSettings, NotFound, StateDamaged
+from podlab.gpu_names import FILE, table_text, tokens_of
 
-FILE = "gpus.toml"
 MOST = 64
 """Of one kind in what a person writes; more is a slip."""
 _SCHEMA: dict[str, Field] = {
@@ -28,11 +27,6 @@ _SCHEMA: dict[str, Field] = {
     "classes": schema.words('groups that recipes name, such as ["24GB"]'),
     "source": Field(str, "the address where the number is from"),
 }
-_NOISE = frozenset(
-    {"nvidia", "geforce", "tesla", "quadro", "rtx", "gpu", "graphics", "card", "generation", "tensor", "core",
-     "workstation", "server", "edition", "max", "q"}
-)  # fmt: skip
-"""Words that tell no two kinds of the table apart."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +52,8 @@ class GpuType:
 def gpu_types() -> tuple[GpuType, ...]:
     """Every known kind, in the order of the file."""
     where = f"podlab's own {FILE}"
-    text = (resources.files("podlab.catalog") / FILE).read_text(encoding="utf-8")
     try:
-        found = schema.document(text, where, {"gpus": dict}, "Each kind is a table: [gpus.NAME]")
+        found = schema.document(table_text(), where, {"gpus": dict}, "Each kind is a table: [gpus.NAME]")
         return tuple(_type(name, fields, where) for name, fields in found["gpus"].items())
     except BadSettings as error:
         raise StateDamaged(f"podlab is not installed whole: {error.message}", hint="Install it again.") from error
@@ -130,10 +123,3 @@ def _counted(part: str) -> tuple[int, str]:
 def _exact(tokens: frozenset[str]) -> list[GpuType]:
     """Kinds whose whole name is in the tokens, and beside which nothing unknown stands."""
     return [kind for kind in gpu_types() if kind.tokens <= tokens <= kind.tokens | kind.also]
-
-
-def tokens_of(name: str) -> frozenset[str]:
-    """A name's words that tell kinds apart, in lower case: 'NVIDIA A100-SXM4-80GB' -> {a100, sxm4, 80gb}."""
-    words = re.findall(r"[a-z0-9]+", re.sub(r"\brtx(?=\w)", "rtx ", name.lower()))
-    sized = (re.sub(r"^(\d+)g(?:b|ib)?$", r"\1gb", word) for word in words)
-    return frozenset(word for word in sized if word not in _NOISE)

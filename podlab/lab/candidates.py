@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from podlab.catalog.gpus import tokens_of
 from podlab.errors import BadArgument
+from podlab.gpu_names import tokens_of
 from podlab.lab.rent_wish import RentWish
 from podlab.renting import Offer
 from podlab.units import memory_text

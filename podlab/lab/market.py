@@ -7,11 +7,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from podlab.ledger import Ledger
 from podlab.providers.base import Provider
+from podlab.providers.companies import company
 
 if TYPE_CHECKING:
     from podlab.lab.workspace import Workspace
@@ -29,4 +29,4 @@ class Market:
     @classmethod
     def of(cls, workspace: Workspace) -> Market:
         """The market of this computer: its ledger, its companies, its clock."""
-        return cls(Ledger(), import_module("podlab.providers.companies").company, time.time, time.sleep)
+        return cls(Ledger(), company, time.time, time.sleep)

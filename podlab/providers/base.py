@@ -2,8 +2,8 @@
 
 What exists already (this computer, a machine somebody owns) is *adopted*: nothing is created and nothing can be billed.
 A provider that rents has `rents` True and keeps the rest of this contract; the others answer the same calls with what
-they mean there: no offers, no bills, a refusal to create. One conformance suite (tests/providers/test_conformance.py)
-holds all of them to it.
+they mean there: no offers, no rentals, no bills, and a refusal (BadArgument) to create, start, stop or end anything.
+One conformance suite (tests/providers/test_conformance.py) holds all of them to it.
 
 Every call may block, for DEADLINE_S at most whatever the other side does: a slow drip, an endless body, a silent
 socket end in an error of ours. No call repeats a write by itself. What all raise:
@@ -17,9 +17,22 @@ socket end in an error of ours. No call repeats a write by itself. What all rais
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
-from podlab.renting import Account, Bill, Offer, OfferQuery, Order, Rental, RentalLine
+from podlab.renting import (
+    Account,
+    AccountKey,
+    Bill,
+    Offer,
+    OfferQuery,
+    Order,
+    Registry,
+    Rental,
+    RentalLine,
+    Template,
+    Volume,
+)
+from podlab.secrets import Secret
 from podlab.types import Pod
 
 DEADLINE_S = 30.0
@@ -100,4 +113,52 @@ class Provider(Protocol):
 
     def account(self) -> Account:
         """Balance and limits, as far as the key may see them."""
+        ...
+
+
+@runtime_checkable
+class Belongings(Protocol):
+    """What an account keeps at its provider besides pods. Whoever rents has it; the rules above hold here, too.
+
+    What is deleted and was not there is left at that.
+    """
+
+    def volumes(self) -> tuple[Volume, ...]:
+        """The network volumes. Each is billed until it is deleted."""
+        ...
+
+    def create_volume(self, name: str, *, size_gb: int, data_center: str, tier: str = "") -> Volume:
+        """Rent a network volume. Never sent twice. Raises BadOrder, OutOfFunds; OutcomeUnknown: perhaps."""
+        ...
+
+    def delete_volume(self, volume_id: str) -> None:
+        """Delete a volume and all that is on it."""
+        ...
+
+    def templates(self, *, public: bool = False) -> tuple[Template, ...]:
+        """The account's own templates, or the provider's public ones."""
+        ...
+
+    def delete_template(self, template_id: str) -> None:
+        """Delete one of the account's own templates; pods made from it stay as they are."""
+        ...
+
+    def registries(self) -> tuple[Registry, ...]:
+        """The logins to container registries, without their passwords."""
+        ...
+
+    def add_registry(self, name: str, *, user: str, password: Secret) -> Registry:
+        """Keep a login at the provider, which shows its password to nobody again."""
+        ...
+
+    def delete_registry(self, registry_id: str) -> None:
+        """Forget a login."""
+        ...
+
+    def account_keys(self) -> tuple[AccountKey, ...]:
+        """The SSH public keys that the provider puts into new pods."""
+        ...
+
+    def add_account_key(self, text: str) -> tuple[AccountKey, ...]:
+        """Add a public key, as a line of authorized_keys has it, beside those that are there; the keys then."""
         ...

@@ -8,6 +8,7 @@ import shlex
 import uuid
 
 from podlab.errors import BadArgument
+from podlab.providers.owned import RentsNothing
 from podlab.types import Pod, SshAddress
 
 _HOST = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:%-]{0,254}")
@@ -17,12 +18,10 @@ _FLAGS_IGNORED = {"-A", "-a", "-T", "-t", "-tt", "-q", "-v", "-4", "-6", "-C", "
 FORM = 'Write it as user@host, "ssh user@host -p 22 -i ~/.ssh/key", or an alias of ~/.ssh/config.'
 
 
-class SshProvider:
+class SshProvider(RentsNothing):
     """Adopts machines that exist already."""
 
     name = "ssh"
-    rents = False
-    simulated = False
 
     def adopt(self, name: str, address: str, *, models_path: str | None = None) -> Pod:
         return Pod(name, uuid.uuid4().hex[:12], "ssh", parse_address(address), models_path)

@@ -1,0 +1,93 @@
+"""Providers by their names: what is asked when a command says --provider."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import threading
+
+from podlab import secrets
+from podlab.errors import BadSecret, BadSettings, NotFound, StateDamaged
+from podlab.providers.base import Belongings, Provider
+from podlab.secrets import Secret
+from podlab.settings import home
+
+NAMES = ("local", "ssh", "runpod", "sandbox")
+KEY = "RUNPOD_API_KEY"
+URL = "RUNPOD_API_BASE_URL"
+SANDBOX_FILE = "sandbox.json"
+_made: dict[tuple[str, str, Secret], Provider] = {}
+_making = threading.Lock()
+
+
+def company(name: str) -> Provider:
+    """The provider of that name, one per key and address in a process. Asks nobody anything.
+
+    Raises NotFound for a name that is none and for a sandbox that is not open, BadSecret without a key, BadSettings
+    for a base URL that a key must not be sent to.
+    """
+    if name == "local":
+        from podlab.providers.local import LocalProvider
+
+        return LocalProvider()
+    if name == "ssh":
+        from podlab.providers.ssh import SshProvider
+
+        return SshProvider()
+    if name not in NAMES:
+        near = difflib.get_close_matches(name.lower(), NAMES, n=1)
+        said = f"Did you mean {near[0]}?" if near else f"There are {', '.join(NAMES)}."
+        raise NotFound(f"There is no provider {name!r}.", hint=said)
+    url, key = _sandbox() if name == "sandbox" else _runpod()
+    from podlab.providers.runpod import RunpodProvider
+
+    with _making:
+        if (name, url, key) not in _made:
+            _made[name, url, key] = RunpodProvider(key=key, url=url, name=name, simulated=name == "sandbox")
+        return _made[name, url, key]
+
+
+def belongings(name: str) -> Belongings:
+    """What the account at a provider keeps besides pods. Raises NotFound for a provider that keeps nothing."""
+    found = company(name)
+    if not isinstance(found, Belongings):
+        raise NotFound(
+            f"The provider {name!r} keeps no volumes, templates, registries or keys.",
+            hint="Name one that rents: --provider runpod, or --provider sandbox.",
+        )
+    return found
+
+
+def _runpod() -> tuple[str, Secret]:
+    from podlab.providers.runpod import URL as OFFICIAL
+
+    key = secrets.find(KEY)
+    if key is None:
+        raise BadSecret("Renting from RunPod needs its API key.", hint=f"podlab secret set {KEY}, or podlab init")
+    return _checked_url(os.environ.get(URL) or OFFICIAL, URL), key
+
+
+def _sandbox() -> tuple[str, Secret]:
+    """Where the sandbox of this PODLAB_HOME is open, and the key of its account."""
+    path = home() / SANDBOX_FILE
+    closed = "Open it: podlab sandbox up"
+    try:
+        given = json.loads(path.read_bytes())
+        url, key = given["url"], Secret(given["key"])
+    except FileNotFoundError:
+        raise NotFound("The sandbox is not open.", hint=closed) from None
+    except (OSError, ValueError, KeyError, TypeError, BadSecret, RecursionError) as error:
+        raise StateDamaged(f"{path} does not say where the sandbox is.", hint=closed) from error
+    return _checked_url(str(url), str(path)), key
+
+
+def _checked_url(url: str, where: str) -> str:
+    """A base URL that a key may be sent to: encrypted, or to this very computer."""
+    from podlab.http import is_loopback_url
+
+    if not url.lower().startswith("https://") and not is_loopback_url(url):
+        raise BadSettings(
+            f"{where} is {url[:100]!r}: a key would be sent there unencrypted.", hint="Write it with https://"
+        )
+    return url.rstrip("/")
