@@ -189,7 +189,7 @@ def test_a_log_is_read_and_read_on(name: str, open_desk: Opening) -> None:
 
     assert [line.text for line in whole] == [f"line {number}" for number in range(5)]
     assert last_two == whole[3:] and behind == whole[3:]
-    assert [line.source for line in provider.logs(made.id)][0] == "system"
+    assert next(iter(provider.logs(made.id))).source == "system"
     stream = provider.logs(made.id, source="container", follow=True, after=whole[3].id)
     assert next(stream) == whole[4]
     book.write(desk.behind.company.now(), "container", "later")
