@@ -68,6 +68,7 @@ RETURNS: dict[str, str] = {
     "model logs": "LogLines",
     "model stop": "EndpointDetail",
     "model restart": "EndpointDetail",
+    "model metrics": "MetricsReport",
     "model bench": "BenchReport",
     "model smoke": "SmokeReport",
     "model matrix": "MatrixList",

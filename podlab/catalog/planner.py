@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from podlab.catalog import arguments, choice, memory
+from podlab.catalog import advice, arguments, choice, memory
 from podlab.catalog.catalog import ModelEntry
 from podlab.catalog.choice import Candidate
 from podlab.catalog.families import parsers_of
@@ -147,7 +147,7 @@ def plan(
         r for r in recipes if r.engine == engine and asked.allows(r) and _usable(r, version, rooms, refused)
     ]  # fmt: skip
     candidates = choice.candidates(fitting, rooms, asked.gpus, _cut(geometry, asked), step=asked.step)
-    found = _first(candidates, geometry, entry, asked, judge, refused)
+    found = _first(candidates, geometry, entry, asked, judge, refused, engine, len(rooms))
     return _made(found, entry, geometry, asked, engine, refused)
 
 
@@ -243,7 +243,7 @@ def _cut(geometry: Geometry | None, asked: _Asked) -> choice.Cut:
 
 def _first(
     candidates: Sequence[Candidate], geometry: Geometry | None, entry: ModelEntry, asked: _Asked, judge: Judge,
-    refused: list[str],
+    refused: list[str], engine: str, gpus_there: int,
 ) -> _Trial:  # fmt: skip
     """The first candidate that fits with a comfortable context, else with any; one whose GPUs hold an endpoint of ours
     only where no other fits at all. Raises EngineUnavailable."""
@@ -267,14 +267,13 @@ def _first(
         return replace(last, reasons=(*last.reasons, f"Forced, although: {_why(last)}"))
     raise EngineUnavailable(
         f"{entry.id} does not fit on {last.candidate.title}. {_why(last)}",
-        hint=_nearest(last) + "--force starts it all the same.",
+        hint=_nearest(last, engine, gpus_there) + "--force starts it all the same.",
     )
 
 
-def _nearest(trial: _Trial) -> str:
-    nearest = trial.verdict.nearest if trial.verdict else ()
-    ways = " or ".join(change.text for change in nearest[:2]).replace("--concurrency", "--slots")
-    return f"It would with {ways}; " if nearest else ""
+def _nearest(trial: _Trial, engine: str, gpus_there: int) -> str:
+    ways = advice.ways(trial.verdict.nearest if trial.verdict else (), engine, gpus_there, most=2)
+    return f"It would with {ways}; " if ways else ""
 
 
 def _why(trial: _Trial) -> str:

@@ -154,6 +154,18 @@ VERBS = (
         operands=(NAME,), example="%model restart tiny", on_pod=True, changes=True,
     ),
     Verb(
+        "model", "metrics", "Show what an endpoint's server is doing: requests, KV cache, tokens a second.",
+        "model.metrics",
+        detail="Its own counters are read twice; tokens a second are what was added between. Nothing is asked of the "
+        "model.",
+        operands=(Operand("name", "the endpoint's name (default: the only one)", "?", values="endpoints"),),
+        options=(
+            Option("--over", "how long to count for tokens a second, such as 500ms or 10s (default: 1s)",
+                   metavar="TIME"),
+        ),
+        example="%model metrics tiny --over 5s", on_pod=True,
+    ),
+    Verb(
         "model", "bench", "Measure how fast an endpoint answers: TTFT, TPOT, ITL, throughput, goodput.", "bench.bench",
         detail="Definitions are those of vLLM's own benchmark. Answers have a fixed length where the server allows it.",
         operands=(Operand("name", "the endpoint's name (default: the only one)", "?", values="endpoints"),),

@@ -295,6 +295,29 @@ class BenchReport:
 
 
 @dataclass(frozen=True)
+class MetricsReport:
+    """What an endpoint's server counts about itself, read twice. A figure that it does not tell is None."""
+
+    endpoint: str
+    model: str
+    engine: str
+    pod: str
+    running: int | None
+    """Requests under way."""
+    waiting: int | None
+    """Requests that wait for their turn."""
+    kv_used_ratio: float | None
+    """Of the memory for the KV cache, 0 to 1."""
+    prompt_tokens: int | None
+    """Since the server's start."""
+    generation_tokens: int | None
+    prompt_tokens_per_s: float | None
+    """How fast it grew between the two readings, which are `seconds` apart."""
+    generation_tokens_per_s: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
 class SmokeReport:
     """What an endpoint was tried for, and whether all of it went well."""
 

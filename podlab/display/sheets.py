@@ -17,6 +17,7 @@ from podlab.commands.results import (
     ImportRow,
     JobList,
     MatrixList,
+    MetricsReport,
     ModelDetail,
     ModelList,
     ModelRow,
@@ -298,6 +299,28 @@ def _endpoint_detail(value: EndpointDetail, now: float) -> tuple[Block, ...]:
     return tuple(blocks)
 
 
+def _metrics(value: MetricsReport, now: float) -> tuple[Block, ...]:
+    def rate(tokens_per_s: float | None) -> Cell:
+        return Cell("-" if tokens_per_s is None else f"{rate_text(tokens_per_s)} tokens/s")
+
+    ratio = value.kv_used_ratio
+    pairs = [
+        ("endpoint", Cell(value.endpoint)),
+        ("running", text_cell(value.running)),
+        ("waiting", text_cell(value.waiting)),
+        ("KV cache", Cell("-" if ratio is None else f"{ratio:.1%} used")),
+        ("reading", rate(value.prompt_tokens_per_s)),
+        ("writing", rate(value.generation_tokens_per_s)),
+        ("read so far", Cell(_tokens(value.prompt_tokens))),
+        ("written so far", Cell(_tokens(value.generation_tokens))),
+    ]
+    return (Facts(_present(pairs)), Line(Cell(f"counted for {duration_text(value.seconds)}", tone="quiet")))
+
+
+def _tokens(count: int | None) -> str:
+    return "-" if count is None else f"{count} tokens"
+
+
 def _url(value: UrlDetail, now: float) -> tuple[Block, ...]:
     pairs = [
         ("endpoint", Cell(value.name)),
@@ -394,6 +417,7 @@ _DRAWN: dict[type, Callable[[Any, float], tuple[Block, ...]]] = {
     EndpointList: _endpoint_list,
     FitReport: fit_report,
     EndpointDetail: _endpoint_detail,
+    MetricsReport: _metrics,
     ModelDetail: _model_detail,
     ImportList: _import_list,
     ShellScript: _script,

@@ -203,9 +203,18 @@ def reach(workspace: Workspace, name: str | None, on: str | None = None) -> Reac
     return reached
 
 
-def metrics(workspace: Workspace, name: str | None, on: str | None = None) -> ServerMetrics:
-    """What a ready endpoint's server counts about itself. What it does not tell is None."""
-    reached = reach(workspace, name, on)
+def metrics_over(
+    reached: Reached, over_s: float, *, sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> tuple[ServerMetrics, ServerMetrics, float]:  # fmt: skip
+    """Two readings of what a server counts about itself, and how many seconds lie between them: about `over_s`."""
+    before, began = metrics(reached), clock()
+    sleep(over_s)
+    return before, metrics(reached), clock() - began
+
+
+def metrics(reached: Reached) -> ServerMetrics:
+    """What an endpoint's server counts about itself. What it does not tell is None."""
     engine = engine_named(reached.endpoint.engine)
     if engine.metrics_path is None:
         return ServerMetrics()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from podlab.catalog import advice as wording
 from podlab.catalog import catalog, gpus
 from podlab.catalog.catalog import ModelEntry
 from podlab.catalog.fit import FitResult, Wish, default_wish, fit
@@ -82,10 +83,10 @@ def _could(result: FitResult) -> bool:
 
 
 def advice(result: FitResult) -> str:
-    """What to do about a refusal, in a sentence."""
-    if not result.nearest:
+    """What to do about a start of llama.cpp that was refused, in a sentence."""
+    ways = wording.ways(result.nearest, "llamacpp", len(result.gpus), most=3)
+    if not ways:
         return "A smaller or more quantised variant may; --force starts it all the same."
-    ways = " or ".join(each.text for each in result.nearest[:3])
     return f"It fits with {ways}. --force starts it all the same."
 
 

@@ -73,6 +73,8 @@ class Prepared:
     files: tuple[SentFile, ...]
     notes: tuple[str, ...] = ()
     """What a person should hear of it, a sentence each."""
+    refused: tuple[str, ...] = ()
+    """Other ways to put it on GPUs, and why not those."""
 
 
 def plan(workspace: Workspace, pod: Pod, wish: Wish) -> Work[tuple[str, ...]]:
@@ -93,7 +95,8 @@ def plan(workspace: Workspace, pod: Pod, wish: Wish) -> Work[tuple[str, ...]]:
     where = f"on {pod.name}, port {wish.port or 'chosen there'}, reachable only through podlab"
     cards = f", GPU {', '.join(map(str, ready.spec.gpus))}" if ready.spec.gpus else ""
     return (
-        *ready.notes, *brings, *(f"{step.name}: {_shown(step)}" for step in ready.steps),
+        *ready.notes, *(f"not {line}" for line in ready.refused), *brings,
+        *(f"{step.name}: {_shown(step)}" for step in ready.steps),
         f"have {name} {where}{cards}, and wait until it answers",
     )  # fmt: skip
 
@@ -122,7 +125,9 @@ def _prepared(
     spec, machine = placed.spec, replace(machine, gpus=placed.gpu_count)
     engine.check(spec, machine)
     notes = (*placed.reasons, *engine.notes(spec))
-    return Prepared(entry, engine, spec, engine.steps(spec, machine), engine.files(spec, machine), notes)
+    return Prepared(
+        entry, engine, spec, engine.steps(spec, machine), engine.files(spec, machine), notes, placed.refused
+    )
 
 
 def start(

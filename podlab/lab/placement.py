@@ -40,6 +40,8 @@ class Placed:
     spec: ServeSpec
     gpu_count: int = 0
     reasons: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+    """Which other ways were looked at, and why not those."""
 
 
 def placed(
@@ -76,7 +78,7 @@ def placed(
             context=plan.context or spec.context,
             env=tuple((dict(recipe_env) | dict(spec.env)).items()),
         ),
-        len(rooms), plan.reasons,
+        len(rooms), plan.reasons, plan.refused,
     )  # fmt: skip
 
 

@@ -108,7 +108,7 @@ def test_what_does_not_fit_is_refused_with_the_nearest_that_does() -> None:
         planned("zai-org/GLM-4.5-Air", rooms_of("H200"))
     assert "weights" in caught.value.message
     assert "--force" in caught.value.hint
-    assert '"2xH200"' in caught.value.hint
+    assert '"2xH200" on another pod' in caught.value.hint
 
 
 def test_force_starts_what_does_not_fit_and_says_so() -> None:

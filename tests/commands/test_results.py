@@ -105,6 +105,7 @@ VALUES: dict[str, Any] = {
     "MatrixList": results.MatrixList((TRIED,), "lab", "Linux x86_64, 2 CPUs", "0.1.0", "support.md"),
     "ShellScript": results.ShellScript("bash", "complete -F x podlab", "echo >> ~/.bashrc"),
     "BenchReport": results.BenchReport("tiny", "tiny", "llamacpp", "lab", 64, 32, (LEVEL,), 0.2),
+    "MetricsReport": results.MetricsReport("tiny", "tiny", "vllm", "lab", 2, 1, 0.5, 10, 20, 3.5, 7.0, 1.0),
     "SmokeReport": results.SmokeReport("tiny", "tiny", "llamacpp", "lab", True, (types.Check("health", "ok"),)),
     "SecretList": results.SecretList((results.SecretRow("HF_TOKEN", "file"),)),
     "OfferRow": OFFER,
@@ -146,6 +147,8 @@ PROMISED = {
     "MatrixList": "rows pod machine podlab saved",
     "ShellScript": "shell text install",
     "BenchReport": "endpoint model engine pod input_tokens output_tokens levels ttft_limit_s tpot_limit_s e2e_limit_s",
+    "MetricsReport": "endpoint model engine pod running waiting kv_used_ratio prompt_tokens generation_tokens "
+    "prompt_tokens_per_s generation_tokens_per_s seconds",
     "SmokeReport": "endpoint model engine pod ok checks",
     "SecretList": "secrets",
     "HubModelList": "models pod",

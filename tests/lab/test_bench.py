@@ -9,12 +9,14 @@ import pytest
 
 from podlab.commands.drive import drive
 from podlab.commands.parsing import parse
-from podlab.commands.results import BenchReport, Outcome, SmokeReport, document
+from podlab.commands.results import BenchReport, MetricsReport, Outcome, SmokeReport, document
 from podlab.commands.table import find
 from podlab.display.plots import figure
 from podlab.display.text import text
+from podlab.engines.metrics import rate_per_s
 from podlab.errors import BadArgument, NotFound
-from podlab.lab import matrix, pods
+from podlab.http import Http
+from podlab.lab import endpoints, matrix, pods
 from podlab.lab.wish import Wish
 from podlab.lab.workspace import Workspace
 from tests.audiences import Silent
@@ -34,6 +36,24 @@ def tiny(workspace: Workspace) -> Iterator[Workspace]:
     carry_out(workspace, "model", "stop", "tiny")
 
 
+def test_tokens_a_second_are_what_was_added_between_two_readings(tiny: Workspace) -> None:
+    """Eleven tokens in what the clock says were two seconds."""
+    reached = endpoints.reach(tiny, "tiny")
+    ticks = iter((100.0, 102.0))
+
+    def answer(_: float) -> None:
+        http = Http(reached.base_url, key=reached.key)
+        body = {"model": reached.model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 11,
+                "ignore_eos": True}  # fmt: skip
+        http.post_json("/chat/completions", body)
+        http.close()
+
+    before, after, took_s = endpoints.metrics_over(reached, 2.0, sleep=answer, clock=lambda: next(ticks))
+    assert before.generation_tokens is not None and after.generation_tokens is not None
+    assert after.generation_tokens - before.generation_tokens == 11
+    assert rate_per_s(before.generation_tokens, after.generation_tokens, took_s) == 5.5
+
+
 def test_tiny_does_what_a_server_should_and_its_speed_is_told(tiny: Workspace) -> None:
     outcome, _ = carry_out(tiny, "model", "smoke")
     report = outcome.value
@@ -42,6 +62,16 @@ def test_tiny_does_what_a_server_should_and_its_speed_is_told(tiny: Workspace) -
     assert outcome.exit_code == 0, report.checks
     wanted = ("health", "models", "answer", "streaming", "stop string", "seed", "cancel", "metrics")
     assert {name: states[name] for name in wanted} == dict.fromkeys(wanted, "ok")
+
+    outcome, _ = carry_out(tiny, "model", "metrics", "--over", "10ms")
+    counted = outcome.value
+    assert isinstance(counted, MetricsReport)
+    assert (counted.endpoint, counted.running, counted.waiting) == ("tiny", 0, 0)
+    assert counted.generation_tokens is not None and counted.generation_tokens > 0, "of the smoke test"
+    assert counted.generation_tokens_per_s == 0.0
+    assert "0.0 tokens/s" in text(counted)
+    with pytest.raises(BadArgument, match="--over"):
+        carry_out(tiny, "model", "metrics", "--over", "0s")
 
     outcome, audience = carry_out(
         tiny, "model", "bench", "tiny", "--concurrency", "1,3", "--requests", "6", "--output", "8",

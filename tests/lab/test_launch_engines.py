@@ -102,6 +102,13 @@ def test_a_pod_whose_gpus_cannot_be_used_is_not_taken_for_a_cpu(
             planned(workspace, wish)
 
 
+def test_why_not_fewer_gpus_is_told(workspace: Workspace, cards: SimulatedGpus) -> None:
+    cards.change([Gpu(CARD, 24_564, 500)] * 2)
+    shown = planned(workspace, Wish("Qwen/Qwen3-32B-FP8"))
+    assert any("CUDA_VISIBLE_DEVICES=0,1 " in line for line in shown)
+    assert [line for line in shown if line.startswith("not 1x")] == ["not 1x 48GB: the pod has 2x " + CARD + "."]
+
+
 def test_stages_get_a_gpu_each(workspace: Workspace, cards: SimulatedGpus) -> None:
     cards.change([Gpu(CARD, 24_564, 500)] * 2)
     shown = planned(workspace, Wish("Qwen/Qwen3-8B", extra=("--pipeline-parallel-size", "2")))

@@ -137,7 +137,7 @@ def test_list_and_show_tell_what_runs(served: Served, lab: Workspace) -> None:
 
 
 def test_its_metrics_are_read(served: Served, lab: Workspace) -> None:
-    read = endpoints.metrics(lab, "tiny")
+    read = endpoints.metrics(endpoints.reach(lab, "tiny"))
     assert (read.running, read.waiting) == (0, 0)
     assert read.kv_used_ratio is not None
     assert read.prompt_tokens and read.generation_tokens

@@ -11,12 +11,13 @@ from podlab.commands.results import (
     Done,
     EndpointDetail,
     EndpointList,
+    MetricsReport,
     Outcome,
     Plan,
     UrlDetail,
 )
 from podlab.errors import BadArgument, PodlabError
-from podlab.events import Chunk, Notice, Work
+from podlab.events import Chunk, Notice, Stage, Work
 from podlab.types import ALIVE, EndpointState, LogLines, PodState
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 LOG_LINES = 50
 """What `logs` shows unless --lines or --since says otherwise."""
+COUNT_S, LONGEST_COUNT_S = 1.0, 3600.0
+"""What `metrics` counts for unless --over says otherwise, and the most."""
 SEEN_PIECES = 1000
 """A followed log that is to be a document keeps its last pieces, 48 KiB each at most."""
 
@@ -134,6 +137,39 @@ def show(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     endpoint = endpoints.endpoint_of(workspace, pod, facts)
     explains = endpoint.state not in (EndpointState.READY, EndpointState.STOPPED)
     return Outcome(EndpointDetail(endpoint, facts.argv, facts.lines[-20:] if explains else ()))
+
+
+def metrics(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab.engines import metrics as counted
+    from podlab.engines.base import ServerMetrics
+    from podlab.lab import endpoints
+    from podlab.units import duration_text, parse_duration_s
+
+    over_s = COUNT_S if args.over is None else parse_duration_s(args.over)
+    if not 0 < over_s <= LONGEST_COUNT_S:
+        raise BadArgument(f"--over {args.over} cannot be.", hint="Give a time up to an hour, such as 5s.")
+    reached = endpoints.reach(workspace, args.name, args.on)
+    endpoint = reached.endpoint
+    yield Stage("metrics", f"Counting the tokens of {endpoint.name} for {duration_text(over_s)}")
+    before, now, took_s = endpoints.metrics_over(reached, over_s)
+    if now == ServerMetrics():
+        yield Notice(f"{endpoint.engine} tells nothing of what {endpoint.name} does.")
+    return Outcome(
+        MetricsReport(
+            endpoint.name,
+            endpoint.model,
+            endpoint.engine,
+            endpoint.pod,
+            now.running,
+            now.waiting,
+            now.kv_used_ratio,
+            now.prompt_tokens,
+            now.generation_tokens,
+            counted.rate_per_s(before.prompt_tokens, now.prompt_tokens, took_s),
+            counted.rate_per_s(before.generation_tokens, now.generation_tokens, took_s),
+            took_s,
+        )
+    )
 
 
 def logs(workspace: Workspace, args: Namespace) -> Work[Outcome]:
