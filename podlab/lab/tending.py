@@ -18,6 +18,7 @@ from podlab.errors import KeyRefused, PodlabError, RateLimited, StateDamaged, Un
 from podlab.lab import brakes, ending, money
 from podlab.lab.brakes import Rules, Seen, Verdict
 from podlab.lab.fanout import ask_all
+from podlab.lab.heartbeat import difference
 from podlab.lab.launches import Launch, Phase, all_launches, fold
 from podlab.lab.market import Market
 from podlab.lab.money import Caps
@@ -50,13 +51,14 @@ class _Lost(Exception):  # it never leaves this file
 class World:
     """What a process that tends has beside the market, and what it remembers from round to round.
 
-    `beat` renews a pod's lease and says what its switch says; it may block, and raise any PodlabError. `moved` is
-    told of each pod's address. `beat_deadline_s` None beats one pod after the other, on the calling thread.
+    `beat` renews a pod's lease at the time that its clocks tell, and says what its switch says; it may block, and raise
+    any PodlabError. `moved` is told of each pod's address. `beat_deadline_s` None beats one pod after the other, on the
+    calling thread.
     """
 
     file: TendingFile
     owner: Owner
-    beat: Callable[[Launch, Rental], Armed]
+    beat: Callable[[Launch, Rental, float], Armed]
     caps: Callable[[], Caps]
     moved: Callable[[Launch, Rental], None] = lambda launch, rental: None
     rules: Rules = field(default_factory=Rules)
@@ -264,12 +266,12 @@ class _Round:
         same = money.of_kind(self._launches, simulated=launch.simulated)
         return tuple(money.up_to(each, self._believed(each)) for each in same)
 
-    def _believed(self, launch: Launch) -> float:
+    def _believed(self, launch: Launch, rental: Rental | None = None) -> float:
         """The time, as a pod's clocks tell it."""
         note = self._pods.get(launch.id)
         if note is None:
             return self._market.now()
-        return launch.asked_at + brakes.clocks(note.watched, launch, self._market.now(), None).age_s()
+        return launch.asked_at + brakes.clocks(note.watched, launch, self._market.now(), rental).age_s()
 
     def _latest(self) -> float:
         return max([self._market.now(), *(self._believed(each) for each in self._launches if each.is_open)])
@@ -310,7 +312,7 @@ class _Round:
             raise Unreachable(f"{launch.name} does not answer.")
         self._world.beating.add(launch.id)
         try:
-            return self._world.beat(launch, rental)
+            return self._world.beat(launch, rental, self._believed(launch, rental))
         except PodlabError:
             raise
         except Exception as error:
@@ -327,9 +329,10 @@ class _Round:
             unarmed = None if brakes.is_armed(launch) and note.unarmed_since is None else unarmed_since
             note = replace(note, tried_since=since, problem=answer.message, unarmed_since=unarmed)
         else:
+            problem = difference(answer, launch, now=self._believed(launch)) if answer.armed else answer.detail
             note = replace(
-                note, armed=answer, heard_at=steady, heard_wall_at=self._market.now(), tried_since=None, problem="",
-                unarmed_since=None if answer.armed else unarmed_since,
+                note, armed=answer, heard_at=steady, heard_wall_at=self._market.now(), tried_since=None,
+                problem=problem, unarmed_since=None if answer.armed else unarmed_since,
             )  # fmt: skip
             if answer.armed and not brakes.is_armed(launch) and not self._damaged:
                 self._ours()
@@ -422,6 +425,8 @@ class _Round:
 
     def _again_s(self, living: Sequence[Launch], now: float) -> float:
         """When the next round is due: sooner for short leases, near limits, and while something begins or ends."""
+        if not living and not any(self._may_come_back(launch) for launch in self._launches):
+            return BILLS_S
         again_s = self._world.round_s
         for launch in living:
             again_s = min(again_s, launch.policy.lease_s / BEATS_A_LEASE)

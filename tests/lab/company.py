@@ -86,7 +86,7 @@ class Company:
             found.append(Bill(each.id, since, until, usd))
         return tuple(found)
 
-    def beat(self, launch: Launch, rental: Rental) -> Armed:
+    def beat(self, launch: Launch, rental: Rental, now: float) -> Armed:
         """What the heartbeat does over SSH."""
         machine = self.machines[rental.id]
         self._called("beat")
@@ -95,7 +95,12 @@ class Company:
         if machine.ends_at is None:
             return Armed(False, "it has no key")
         machine.ends_at = self._now() + launch.policy.lease_s
-        return Armed(True, lease_left_s=launch.policy.lease_s, idle_for_s=machine.idle_for_s, busy=machine.busy)
+        policy = launch.policy
+        return Armed(
+            True, lease_left_s=policy.lease_s, idle_for_s=machine.idle_for_s, busy=machine.busy, idle_s=policy.idle_s,
+            deadline_left_s=None if policy.deadline_at is None else policy.deadline_at - now, lease_s=policy.lease_s,
+            budget_usd=policy.budget_usd, policy_serial=launch.policy_serial,
+        )  # fmt: skip
 
     def _called(self, call: str) -> None:
         self.calls.append(call)

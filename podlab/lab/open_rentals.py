@@ -1,0 +1,69 @@
+"""Whether a PODLAB_HOME has pods that may be billed: asked at every start of podlab, so it costs next to nothing.
+
+Imported by what must load fast: nothing heavy is loaded here, no network is asked, and no folder is made.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+LEDGER = "ledger.jsonl"
+_ASKED = b'"rent.ask"'
+
+
+class OpenRentals:
+    """Reads the ledger again only when it has changed."""
+
+    def __init__(self, home: Path) -> None:
+        self._path = home / LEDGER
+        self._known: tuple[int, ...] | None = None
+        self._any = self._ever = False
+        self._seen: tuple[int, ...] | None = None
+
+    def may_be_any(self) -> bool:
+        """Whether a pod may be billed. A ledger that cannot be trusted and speaks of rented pods counts as one."""
+        self._look()
+        return self._any
+
+    def were_any(self) -> bool:
+        """Whether a pod was ever asked for: its last bill may be missing."""
+        self._look()
+        return self._ever
+
+    def seen(self) -> None:
+        """From now on `has_changed` compares with the ledger as it is."""
+        self._seen = self._mark()
+
+    def has_changed(self) -> bool:
+        """Whether the ledger is another one than when it was last seen."""
+        return self._mark() != self._seen
+
+    def _look(self) -> None:
+        mark = self._mark()
+        if mark != self._known:
+            self._ever, self._any = (False, False) if mark is None else self._read()
+            self._known = mark
+
+    def _mark(self) -> tuple[int, ...] | None:
+        try:
+            info = os.stat(self._path)
+        except OSError:
+            return None
+        return info.st_ino, info.st_size, info.st_mtime_ns
+
+    def _read(self) -> tuple[bool, bool]:
+        """Whether there ever was one, and whether one may be billed now."""
+        try:
+            if _ASKED not in self._path.read_bytes():
+                return False, False
+        except OSError:
+            return True, True  # it is there, and cannot be read
+        from podlab.errors import StateDamaged
+        from podlab.lab.launches import open_launches
+        from podlab.ledger import Ledger
+
+        try:
+            return True, bool(open_launches(Ledger(self._path)))
+        except StateDamaged:
+            return True, True
