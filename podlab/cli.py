@@ -112,6 +112,7 @@ def _carry_out(call: Call) -> int:
 
     start_logging(verbose=call.args.verbose)
     workspace = Workspace.open()
+    _wake(workspace)
     show_tracebacks(bool(call.args.verbose or _wants_tracebacks(workspace, call)))
     try:
         if call.verb.words == "chat":
@@ -121,6 +122,15 @@ def _carry_out(call: Call) -> int:
         return _finish(workspace, call)
     finally:
         workspace.close()
+
+
+def _wake(workspace: Workspace) -> None:
+    """Have somebody tend what is rented: the computer may have been started anew since."""
+    from podlab.errors import PodlabError
+    from podlab.lab.open_rentals import wake
+
+    with contextlib.suppress(PodlabError):  # the command itself says what is wrong with the settings
+        wake(workspace)
 
 
 def _piped() -> IO[bytes] | None:

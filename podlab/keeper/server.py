@@ -1,8 +1,8 @@
 """The keeper itself: one per PODLAB_HOME, which clients find by its socket.
 
 Crash-only: what it knows is in keeper.json and on the pods. It ends by itself when nothing was left to keep for
-`idle_s`: no command under way, no forward (one that was not used for KEPT_S is closed), and nobody asking. A
-connection to a pod alone is nothing to keep: it costs a second to make another one.
+`idle_s`: no command under way, no forward (one that was not used for KEPT_S is closed), no rented pod that may be
+billed, and nobody asking. A connection to a pod alone is nothing to keep: it costs a second to make another one.
 
 When a keeper of another build takes over, this one stops listening at once, and stays for what it has begun: commands
 and connections through its forwards go on for LINGER_S at most, while new ones are the other keeper's.
@@ -23,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from podlab import __version__
 from podlab.errors import PodlabError, StateDamaged
+from podlab.keeper.brakes import Brakes
 from podlab.keeper.forwards import Forwards
 from podlab.keeper.pods import KeptPods, adopt_agent
 from podlab.keeper.sessions import Session
@@ -47,6 +48,7 @@ from podlab.transport.kept_wire import (
     Start,
     StatusReply,
     Stop,
+    Tend,
     build,
     client_hello,
     hello_line,
@@ -107,6 +109,7 @@ class Keeper:
         self._wake_reader, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_writer, False)
         self._forwards.restore()
+        self._brakes = Brakes(self._pods)
         self._listener = place.listen()
 
     def run(self) -> None:
@@ -116,6 +119,7 @@ class Keeper:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
         _log.info("the keeper of podlab %s serves %s", __version__, self._place.home)
+        self._brakes.start()
         self._serve()
         _log.info("the keeper ends: %s", self._end)
         self._release()
@@ -164,7 +168,7 @@ class Keeper:
         if not self._place.is_own(self._listener):
             self.end("its socket was removed")
             return
-        if self._any_forward_is_left():
+        if self._any_forward_is_left() or self._brakes.is_needed():
             self._busy_at = time.monotonic()
         with self._changed:  # a client is either counted before this, or finds nobody and starts another keeper
             if not self._under_way and time.monotonic() - self._busy_at >= self._idle_s:
@@ -190,6 +194,7 @@ class Keeper:
 
     def _release(self) -> None:
         """Let another keeper in: nothing of the home is ours after this."""
+        self._brakes.stop()
         if self._place.is_own(self._listener):
             self._place.remove()
         self._listener.close()
@@ -265,6 +270,8 @@ class Keeper:
             reply = ForwardsReply(self._forwards.rows())
         elif isinstance(asked, AskStatus):
             reply = self._status()
+        elif isinstance(asked, Tend):
+            self._brakes.tend(asked.environment)
         elif isinstance(asked, Stop):
             self.end("it was told to stop")
             self._released.wait(REQUEST_TIMEOUT_S)
@@ -303,4 +310,5 @@ class Keeper:
     def _status(self) -> StatusReply:
         up_s = time.monotonic() - self._started_at
         counts = len(self._sessions), len(self._forwards.rows())
-        return StatusReply(os.getpid(), __version__, build(), up_s, *counts, self._pods.ids())
+        tends = self._brakes.is_needed()
+        return StatusReply(os.getpid(), __version__, build(), up_s, *counts, self._pods.ids(), tends)

@@ -27,7 +27,9 @@ class Rules:
     """How patient the rules are. Seconds; `price_slack_ratio` is what a bill may be above what was agreed."""
 
     arm_s: float = 900.0
-    """From a pod's start until its switch has to be armed: images of many gigabytes are pulled meanwhile."""
+    """From the start of a pod's container until its switch has to be armed."""
+    pull_s: float = 2100.0
+    """The same for a pod whose container does not run yet: images of many gigabytes are pulled meanwhile."""
     error_s: float = 300.0
     stopped_kept_s: float = 7 * 86400.0
     """How long behind its deadline a stopped pod's disk is kept: nothing but its budget ends it sooner."""
@@ -199,16 +201,25 @@ def _by_switch(seen: Seen, now: float, rules: Rules) -> Verdict:
         if policy.idle_s is not None and idle_s is not None and idle_s >= policy.idle_s and not armed.busy:
             return Verdict(f"it was idle for {duration_text(idle_s)}", "idle")
         return Verdict()
-    waited_s = seen.unarmed_s
-    if not is_armed(launch):
-        waited_s = max(waited_s, now - max(started_at(launch), launch.live_at or launch.asked_at))
-    if waited_s >= rules.arm_s:
+    limit_s, waited_s = _unarmed(seen, now, rules)
+    if max(waited_s, seen.unarmed_s) >= limit_s:
         why = armed.detail if armed is not None and armed.detail else "it was not heard"
-        return Verdict(f"its switch was not armed within {duration_text(rules.arm_s)}: {why}", "unarmed")
+        return Verdict(f"its switch was not armed within {duration_text(limit_s)}: {why}", "unarmed")
     if is_armed(launch) and seen.silent_s >= policy.lease_s + rules.grace_s:
         said = f"no word reached it for {duration_text(seen.silent_s)}, and its switch has not ended it"
         return Verdict(said, "silent")
     return Verdict()
+
+
+def _unarmed(seen: Seen, now: float, rules: Rules) -> tuple[float, float]:
+    """How long this pod may be without an armed switch, and how long it has been since it began to run."""
+    launch, rental = seen.launch, seen.rental
+    if is_armed(launch):
+        return rules.arm_s, 0.0
+    waited_s = now - max(started_at(launch), launch.live_at or launch.asked_at)
+    if rental is None or not rental.has_runtime:
+        return rules.pull_s, waited_s
+    return rules.arm_s, waited_s if rental.uptime_s is None else min(waited_s, rental.uptime_s)
 
 
 def _warnings(seen: Seen, now: float) -> tuple[str, ...]:

@@ -1,13 +1,12 @@
 """How sure it is that a pod ends by itself: who watches it, what its switch said, and what that costs at the worst.
 
 All of it from tending.json and the ledger, which whoever tends keeps: nobody is asked here. And how somebody is found
-who tends: `ensure_keeper` before a pod is asked for, `wake` whenever podlab starts.
+who tends: `ensure_keeper` before a pod is asked for (and `open_rentals.wake` whenever podlab starts).
 """
 
 from __future__ import annotations
 
 import os
-import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -104,21 +103,6 @@ def ensure_keeper(workspace: Workspace) -> str:
     except PodlabError as error:
         return error.message
     return ""
-
-
-def wake(workspace: Workspace) -> threading.Thread | None:
-    """Have somebody tend what is rented, if anything is: called whenever podlab starts. Asks no network on this thread.
-
-    Returns the thread that sees to it; None when nothing may be billed.
-    """
-    from podlab.lab.open_rentals import OpenRentals
-    from podlab.settings import home
-
-    if not OpenRentals(home()).may_be_any():
-        return None
-    thread = threading.Thread(target=ensure_keeper, args=(workspace,), name="podlab-wake")
-    thread.start()
-    return thread
 
 
 def _environment() -> dict[str, str]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from contextlib import AbstractContextManager, nullcontext
+import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from podlab.lab.guarding import ensure_keeper
@@ -17,9 +18,8 @@ from podlab.lab.tender import Tender, world
 from podlab.lab.tending_file import Owner
 
 if TYPE_CHECKING:
+    from podlab.lab.tending import World
     from podlab.lab.workspace import Workspace
-    from podlab.transport.base import Transport
-    from podlab.types import Pod
 
 YIELD_S = 10.0
 """How long a keeper that was just started has to begin before the kernel takes the round itself."""
@@ -46,36 +46,25 @@ def _new(workspace: Workspace) -> Tender:
     own = Its.open()
     own.override("keeper", "on" if workspace.value("keeper") else "off")
     market = Market.of(own)
-    here = world(Owner.here("kernel"), lambda pod: _way(own, pod), lambda: Caps.of(own.value))
+    here = world(Owner.here("kernel"), lambda pod: nullcontext(own.transport(pod)), lambda: Caps.of(own.value))
+    return Tender(market, here, turn=lambda: _is_our_turn(own, here))
 
-    def turn() -> bool:
-        """Whether no keeper does it. One that can be had comes first: it outlives this kernel."""
-        owner = here.file.owner()
-        if owner is not None and owner.token != here.owner.token:
-            return False
-        if own.value("keeper") and (problem := ensure_keeper(own)) == "":
-            here.file.release(here.owner)
-            return not _began(here.file.steady)
-        if own.value("keeper"):
-            _log.warning("no keeper tends the rented pods (%s): this process does", problem)
-        return True
 
-    def _began(steady) -> bool:  # type: ignore[no-untyped-def]
-        until = steady() + YIELD_S
-        while steady() < until:
-            owner = here.file.owner()
-            if owner is not None and owner.who == "keeper":
-                return True
-            threading.Event().wait(0.2)
+def _is_our_turn(workspace: Workspace, here: World) -> bool:
+    """Whether no keeper tends. One that can be had comes first: it outlives this kernel."""
+    owner = here.file.owner()
+    if owner is not None and owner.token != here.owner.token:
         return False
-
-    return Tender(market, here, turn=turn)
-
-
-def _way(workspace: Workspace, pod: Pod) -> AbstractContextManager[Transport]:
-    """The way to a pod at the address it has now: a rented one has another after each start."""
-    known = workspace.transport(pod)
-    if getattr(known, "address", pod.address) != pod.address:
-        workspace.drop_transport(pod.id)
-        known = workspace.transport(pod)
-    return nullcontext(known)
+    if not workspace.value("keeper"):
+        return True
+    if problem := ensure_keeper(workspace):
+        _log.warning("no keeper tends the rented pods (%s): this process does", problem)
+        return True
+    here.file.release(here.owner)
+    until = time.monotonic() + YIELD_S
+    while time.monotonic() < until:
+        owner = here.file.owner()
+        if owner is not None and owner.who == "keeper":
+            return False
+        time.sleep(0.2)
+    return True  # it is there and does not tend

@@ -1,15 +1,75 @@
 """Whether a PODLAB_HOME has pods that may be billed: asked at every start of podlab, so it costs next to nothing.
 
 Imported by what must load fast: nothing heavy is loaded here, no network is asked, and no folder is made.
+
+    wake(workspace)     a command begins: have a keeper that tends them
+    adopt(workspace)    a kernel loads podlab: the same, and the kernel's own brake
 """
 
 from __future__ import annotations
 
+import logging
 import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from podlab.lab.workspace import Workspace
 
 LEDGER = "ledger.jsonl"
 _ASKED = b'"rent.ask"'
+
+_log = logging.getLogger(__name__)
+
+
+def wake(workspace: Workspace) -> threading.Thread | None:
+    """Have a keeper that tends what is rented, if anything is. Does not wait for it.
+
+    Returns the thread that sees to it, which ends within seconds; None when nothing may be billed.
+    """
+    from podlab.settings import home
+
+    if not workspace.value("keeper") or not OpenRentals(home()).may_be_any():
+        return None
+    return _aside(lambda: _ensure(workspace), daemon=False)
+
+
+def adopt(home: Path) -> threading.Thread | None:
+    """Have this kernel see to what is rented in `home`: pods that an earlier one rented, or that a reboot left alone.
+
+    Reads nothing but the ledger, and that on a thread; None when nothing was ever asked of a provider.
+    """
+    if not (home / LEDGER).exists():
+        return None
+
+    def see_to_it() -> None:
+        if OpenRentals(home).may_be_any():
+            from podlab.lab.workspace import Workspace
+
+            Workspace.open().brake()
+
+    return _aside(see_to_it, daemon=True)
+
+
+def _ensure(workspace: Workspace) -> None:
+    from podlab.lab.guarding import ensure_keeper
+
+    if problem := ensure_keeper(workspace):
+        _log.warning("no keeper tends the rented pods: %s", problem)
+
+
+def _aside(work: Callable[[], None], *, daemon: bool) -> threading.Thread:
+    def run() -> None:
+        try:
+            work()
+        except Exception:  # noqa: BLE001  # it is nobody's command, and must not look like one that failed
+            _log.exception("what is rented could not be seen to")
+
+    thread = threading.Thread(target=run, name="podlab-wake", daemon=daemon)
+    thread.start()
+    return thread
 
 
 class OpenRentals:

@@ -126,4 +126,3 @@ class Tender:
             if self._woken.wait(min(LOOK_S, max(0.0, until - steady()))):
                 break
         self._woken.clear()
-

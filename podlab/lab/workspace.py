@@ -13,7 +13,7 @@ from podlab import settings
 from podlab.errors import BadArgument, NotFound
 from podlab.secrets import Secret
 from podlab.store import Store
-from podlab.types import Endpoint, Pod
+from podlab.types import Endpoint, Pod, SshAddress
 
 if TYPE_CHECKING:
     from podlab.chat import Conversation
@@ -48,6 +48,7 @@ class Workspace:
         self._homes: dict[str, str] = {}
         self._forwards: dict[tuple[str, int], Forward] = {}
         self._transports: dict[str, Transport] = {}
+        self._addresses: dict[str, SshAddress | None] = {}
         self._lock = threading.Lock()
         self._opening = threading.Lock()
 
@@ -77,8 +78,15 @@ class Workspace:
     def transport(self, pod: Pod) -> Transport:
         """The way to a pod, kept for the life of this process. Connects at its first use, not here."""
         with self._lock:
+            known = self._transports.get(pod.id)
+            if known is not None and self._addresses[pod.id] == pod.address:
+                return known
+        if known is not None:  # a rented pod has another address after each start
+            self.drop_transport(pod.id)
+        with self._lock:
             if pod.id not in self._transports:
                 self._transports[pod.id] = self._new_transport(pod)
+                self._addresses[pod.id] = pod.address
             return self._transports[pod.id]
 
     def drop_transport(self, pod_id: str) -> None:
@@ -187,6 +195,12 @@ class Workspace:
             forward.close()
         for transport in transports:
             transport.close()
+
+    def brake(self) -> None:
+        """Have this process tend what is rented while no keeper does: it rented a pod, or found one. Does not block."""
+        from podlab.lab import kernel_brake
+
+        kernel_brake.start(self)
 
     def _log_cap(self) -> int:
         return int(self.value("log_cap_bytes"))

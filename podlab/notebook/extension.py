@@ -59,6 +59,23 @@ def load(shell: InteractiveShell) -> None:
     shell.input_transformers_cleanup.append(questions)
     _configurables(shell).append(session.config)
     _loaded[shell] = _Loaded(session, matcher)
+    _see_to_what_is_rented()
+
+
+def _see_to_what_is_rented() -> None:
+    """Pods that another kernel rented, or that were left alone by a reboot, are tended again; nobody waits for it."""
+    import os
+    from pathlib import Path
+
+    home = Path(os.environ.get("PODLAB_HOME") or "~/.podlab")  # which is not made: the first magic does that
+    try:
+        ledger = home.expanduser().absolute() / "ledger.jsonl"
+    except RuntimeError:  # this user has no home folder, and so no pods
+        return
+    if ledger.exists():
+        from podlab.lab.open_rentals import adopt
+
+        adopt(ledger.parent)
 
 
 def unload(shell: InteractiveShell) -> None:

@@ -34,6 +34,7 @@ from podlab.transport.kept_wire import (
     Start,
     StatusReply,
     Stop,
+    Tend,
     send,
     unpack_status,
 )
@@ -47,7 +48,8 @@ HELD_BYTES = 4 * 2**20
 
 @dataclass(frozen=True)
 class KeeperStatus:
-    """What the keeper does: `processes` and `forwards` are counts, `pods` ids of pods it knows, `up_s` in seconds."""
+    """What the keeper does: `processes` and `forwards` are counts, `pods` ids of pods it knows, `up_s` in seconds,
+    `tends` whether it has rented pods to tend."""
 
     pid: int
     version: str
@@ -55,6 +57,7 @@ class KeeperStatus:
     processes: int
     forwards: int
     pods: tuple[str, ...]
+    tends: bool = False
 
 
 def status() -> KeeperStatus | None:
@@ -65,7 +68,8 @@ def status() -> KeeperStatus | None:
         return None
     if not isinstance(reply, StatusReply):
         raise _wrong_reply()
-    return KeeperStatus(reply.pid, reply.version, reply.up_s, reply.processes, reply.forwards, reply.pods)
+    counts = reply.processes, reply.forwards
+    return KeeperStatus(reply.pid, reply.version, reply.up_s, *counts, reply.pods, reply.tends)
 
 
 def forwards() -> list[tuple[str, int, int]]:
@@ -85,6 +89,12 @@ def drop_pod(pod_id: str) -> None:
     place = Place.here()
     with contextlib.suppress(kept_link.NoKeeper):
         kept_link.request(place, DropPod(pod_id), start=place.forwards.exists())
+
+
+def tend(environment: dict[str, str]) -> None:
+    """Have a keeper that tends the rented pods, with what this process reaches their providers with. One is started
+    where there is none. Raises KeeperError."""
+    kept_link.request(Place.here(), Tend(environment))
 
 
 def stop_keeper() -> None:

@@ -185,6 +185,14 @@ class AskStatus:
 
 
 @dataclass(frozen=True)
+class Tend:
+    """Tend to the rented pods, at once. `environment` is what this client reaches their providers with, keys included;
+    it is kept in memory only. Reply: Done."""
+
+    environment: dict[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
 class Stop:
     """End: cut the commands, close the forwards and forget them. Reply: Done, once clients can start another one."""
 
@@ -210,7 +218,10 @@ class ForwardsReply:
 
 @dataclass(frozen=True)
 class StatusReply:
-    """`processes` and `forwards` are counts, `pods` the ids of pods with a connection object, times in seconds."""
+    """`processes` and `forwards` are counts, `pods` the ids of pods with a connection object, times in seconds.
+
+    `tends`: whether it has rented pods to tend.
+    """
 
     pid: int
     version: str
@@ -219,14 +230,15 @@ class StatusReply:
     processes: int
     forwards: int
     pods: tuple[str, ...]
+    tends: bool = False
 
 
-Request = Start | OpenPort | ClosePort | DropPod | AskForwards | AskStatus | Stop
+Request = Start | OpenPort | ClosePort | DropPod | AskForwards | AskStatus | Tend | Stop
 Reply = Done | PortReply | ForwardsReply | StatusReply
 _SHAPES: dict[str, type[Any]] = {
     shape.__name__: shape
-    for shape in (Start, OpenPort, ClosePort, DropPod, AskForwards, AskStatus, Stop, Done, PortReply, ForwardsReply,
-                  StatusReply)
+    for shape in (Start, OpenPort, ClosePort, DropPod, AskForwards, AskStatus, Tend, Stop, Done, PortReply,
+                  ForwardsReply, StatusReply)
 }  # fmt: skip
 
 

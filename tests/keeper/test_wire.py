@@ -24,6 +24,7 @@ MADE = {
     errors.CommandTimeout: errors.CommandTimeout("pod", ("a",), 1.5, b"\xff"),
     errors.EngineCrashed: errors.EngineCrashed("it crashed", cause="oom", status=None, log=("one", "two")),
     errors.HttpError: errors.HttpError("no", status=500, body="why"),
+    errors.RentalFailed: errors.RentalFailed("it ended", launch="l1", rental_id="r1", ended=True),
     errors.StreamBroken: errors.StreamBroken("cut", partial="half"),
 }
 

@@ -78,11 +78,15 @@ def test_idle_is_what_the_switch_says_now() -> None:
 def test_a_pod_without_an_armed_switch_ends_from_outside() -> None:
     pod = launch()
 
-    assert at(60 + 899, pod).end == ""
-    assert at(60 + 900, pod).rule == "unarmed"
-    said = at(60 + 900, pod, armed=Armed(False, "it has no key")).end
+    assert at(60 + 899, pod, rental=rental()).end == ""
+    assert at(60 + 900, pod, rental=rental()).rule == "unarmed"
+    assert at(60 + 1800, pod, rental=rental(uptime_s=899)).end == ""  # its image took long
+    assert at(60 + 2099, pod, rental=rental(has_runtime=False)).end == ""
+    assert at(60 + 2100, pod, rental=rental(has_runtime=False)).rule == "unarmed"
+    assert at(60 + 2100, pod).rule == "unarmed"
+    said = at(60 + 900, pod, rental=rental(), armed=Armed(False, "it has no key")).end
     assert said == "its switch was not armed within 15 min: it has no key"
-    assert at(60, pod, unarmed_s=900).rule == "unarmed"  # the wall clock was set back meanwhile
+    assert at(60, pod, rental=rental(), unarmed_s=900).rule == "unarmed"  # the wall clock was set back meanwhile
 
 
 def test_a_switch_has_to_be_armed_again_after_a_start() -> None:
@@ -90,9 +94,9 @@ def test_a_switch_has_to_be_armed_again_after_a_start() -> None:
         ARMED, (600, "rent.state", state(RentalState.STOPPED)), (7200, "rent.state", state(RentalState.STARTING))
     )
 
-    assert at(7200 + 899, pod).end == ""
-    assert at(7200 + 900, pod).rule == "unarmed"
-    assert at(7200 + 900, pod, armed=Armed(True)).end == ""
+    assert at(7200 + 899, pod, rental=rental()).end == ""
+    assert at(7200 + 900, pod, rental=rental()).rule == "unarmed"
+    assert at(7200 + 900, pod, rental=rental(), armed=Armed(True)).end == ""
 
 
 def test_a_switch_that_should_have_ended_its_pod_and_did_not_is_no_protection() -> None:
@@ -124,9 +128,9 @@ def test_a_broken_pod_ends_and_one_in_a_state_nobody_knows_is_said() -> None:
     assert "HIBERNATING" in at(900, launch(ARMED), rental=seen).warnings[0]
 
 
-@pytest.mark.parametrize("verb", ["rent.ending", "rent.refused", "rent.ended"])
-def test_what_ends_already_is_not_ended_again(verb: str) -> None:
-    pod = launch((600, verb, {"why": "x"}), policy=Policy(deadline_at=ASKED_AT + 1))
+@pytest.mark.parametrize("verb, live", [("rent.ending", True), ("rent.refused", False), ("rent.unclear", False)])
+def test_what_ends_already_or_never_lived_is_not_ended_again(verb: str, live: bool) -> None:
+    pod = launch((600, verb, {"why": "x"}), policy=Policy(deadline_at=ASKED_AT + 1), live=live)
 
     assert at(HOUR_S, pod) == Verdict()
 
@@ -242,4 +246,4 @@ def test_more_time_never_takes_back_a_verdict(
 
 
 def test_rules_can_be_more_or_less_patient() -> None:
-    assert decide(Seen(launch(), Clocks(70, 70)), Rules(arm_s=5)).rule == "unarmed"
+    assert decide(Seen(launch(), Clocks(70, 70)), Rules(pull_s=5)).rule == "unarmed"

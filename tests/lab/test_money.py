@@ -142,7 +142,8 @@ def test_nothing_more_is_started_than_may_live() -> None:
 
 def test_nothing_is_started_that_the_caps_would_end_at_once() -> None:
     zone_free_now = ASKED_AT + 30 * 86400 + 10 * HOUR_S  # the pod ran a month and more before
-    pods = [launch((10 * HOUR_S, "rent.absent", {}), (11 * HOUR_S, "rent.ended", {}))]
+    gone = [(10 * HOUR_S, "rent.absent", {}), (10.1 * HOUR_S, "rent.absent", {}), (11 * HOUR_S, "rent.ended", {})]
+    pods = [launch(*gone)]
 
     with pytest.raises(Refused, match="money.total_usd"):
         try:

@@ -1,0 +1,61 @@
+"""The brake in the keeper: it tends the rented pods for as long as one may be billed, kernels or not.
+
+It needs no request to begin: it looks at the ledger. A client's request only brings it the key that it may need, and
+the next round at once.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from podlab import settings
+from podlab.keeper.pods import KeptPods
+from podlab.lab.market import Market
+from podlab.lab.money import Caps
+from podlab.lab.tender import Tender, world
+from podlab.lab.tending_file import Owner
+from podlab.ledger import Ledger
+from podlab.providers.companies import KEY, URL, company
+from podlab.transport.base import Transport
+from podlab.transport.kept_wire import PodRef
+from podlab.types import Pod
+
+FROM_CLIENTS = frozenset({KEY, URL})
+"""What is taken over of a client's environment."""
+
+
+class Brakes:
+    """Tends the rented pods of this PODLAB_HOME over the connections that the keeper has."""
+
+    def __init__(self, pods: KeptPods) -> None:
+        self._pods = pods
+        market = Market(Ledger(), company, time.time, time.sleep)
+        here = world(Owner.here("keeper"), self._reach, lambda: Caps.of(lambda name: settings.value(name)[0]))
+        self._tender = Tender(market, here)
+
+    def start(self) -> None:
+        """Begin, on a thread."""
+        self._tender.start()
+
+    def stop(self) -> None:
+        """Let another process tend at once."""
+        self._tender.stop()
+
+    def is_needed(self) -> bool:
+        """Whether a rented pod may be billed, so that the keeper stays."""
+        return self._tender.is_needed()
+
+    def tend(self, environment: dict[str, str]) -> None:
+        """Have the next round now, with what a client reaches providers with."""
+        for name in FROM_CLIENTS & environment.keys():
+            os.environ[name] = environment[name]
+        self._tender.wake()
+
+    @contextmanager
+    def _reach(self, pod: Pod) -> Iterator[Transport]:
+        assert pod.address is not None, "it is not beaten without an address"
+        with self._pods.used(PodRef(pod.name, pod.id, pod.address)) as transport:
+            yield transport
