@@ -62,4 +62,101 @@ VERBS = (
         detail=f"Nothing is rented. {_ENDS}",
         options=(*MACHINE, *LIMITS, PROVIDER), example="%pod plan --gpu A40,L40S --ttl 2h",
     ),
+    Verb(
+        "pod", "terminate", "End rented pods for good, and stay until their company has said twice that they are gone.",
+        "ending.terminate",
+        detail="Network volumes are not touched, and are billed on. Interrupting does not take it back: the keeper "
+        "goes on. A pod that podlab did not create is never touched.",
+        operands=(Operand("pods", "their names (default: the pod in use)", "*", values="rentals"),),
+        options=(
+            Option("--all", "every pod of ours that may be billed", kind=bool),
+            Option("--no-wait", "do not wait for the proof; the keeper gets it", kind=bool),
+        ),
+        example="%pod terminate lab --yes", on_pod=True, changes=True, despite_config=True,
+    ),
+    Verb(
+        "pod", "extend", "Let a rented pod live longer or cost more; what may cost more asks.", "money.extend",
+        detail="--ttl and --budget are added to what it has; --idle replaces.",
+        operands=(RENTED,),
+        options=(
+            Option("--ttl", "how much longer, such as 1h", metavar="TIME"),
+            Option("--budget", "how many dollars more", metavar="DOLLARS"),
+            Option("--idle", "how long it may be idle, such as 20m, or off", metavar="TIME"),
+        ),
+        example="%pod extend lab --ttl 1h", on_pod=True, changes=True,
+    ),
+    Verb(
+        "pod", "cost", "Show what rented pods cost: today, this month, in all, and what the company billed.",
+        "money.cost",
+        detail="Our own figure is the time in each state at its price; the company's bill stands beside it.",
+        operands=(Operand("pod", "only this pod (default: all)", "?", values="rentals"),),
+        options=(
+            Option("--by", "a row for each pod, model or notebook", default="pod", values=("pod", "model", "notebook")),
+            Option("--today", "only what cost something today", kind=bool),
+            Option("--month", "only what cost something this month", kind=bool),
+        ),
+        example="%pod cost --by model --month", despite_config=True,
+    ),
+    Verb(
+        "pod", "orphans", "Hold the ledger against what each company lists: pods of ours that nobody knows, others.",
+        "money.orphans",
+        detail="Pods that podlab did not create are shown and never touched. Ends with 1 when a pod of ours is billed "
+        "and is in no list of this computer.",
+        options=(PROVIDER,), example="%pod orphans", despite_config=True,
+    ),
+    Verb(
+        "pod", "logs", "Show what a rented pod's company logs of it: the image's pull, its container, its start.",
+        "rent.logs",
+        operands=(RENTED,),
+        options=(
+            Option("--source", "only what the container says, or only the company", values=("container", "system")),
+            Option("--lines", "how many lines", kind=int, metavar="N", default=50, short="-n"),
+            Option("--follow", "go on until interrupted", kind=bool, short="-f"),
+        ),
+        example="%pod logs lab --follow", on_pod=True, despite_config=True,
+    ),
+    Verb(
+        "pod", "doctor", "Look at all that renting stands on: key, interface, balance, SSH, clock, keeper, ledger.",
+        "doctor.doctor",
+        detail="Each check that fails says what to do. Ends with 1 when one failed.",
+        options=(PROVIDER,), example="%pod doctor", despite_config=True,
+    ),
+    Verb(
+        "pod", "volumes", "List the network volumes of the account, which are billed until they are deleted.",
+        "company.volumes", options=(PROVIDER,), example="%pod volumes",
+    ),
+    Verb(
+        "pod", "volumes create", "Rent a network volume, which outlives pods.", "company.volume_create",
+        operands=(
+            Operand("name", "what to call it"), Operand("where", "its data centre", values="datacenters"),
+        ),
+        options=(
+            Option("--size", "how large, in GB", kind=int, metavar="GB", default=10),
+            Option("--tier", "the sort of its disks, where the company has several", metavar="TIER"), PROVIDER,
+        ),
+        example="%pod volumes create models EU-RO-1 --size 50", changes=True,
+    ),
+    Verb(
+        "pod", "volumes delete", "Delete a network volume and all that is on it.", "company.volume_delete",
+        operands=(Operand("volume", "its name or id"),), options=(PROVIDER,),
+        example="%pod volumes delete models", changes=True, despite_config=True,
+    ),
+    Verb(
+        "pod", "templates", "List the account's own templates: named images with their settings.", "company.templates",
+        options=(Option("--public", "the company's own instead", kind=bool), PROVIDER),
+        example="%pod templates --public",
+    ),
+    Verb(
+        "pod", "registries", "List the logins to container registries that the company keeps.", "company.registries",
+        options=(PROVIDER,), example="%pod registries",
+    ),
+    Verb(
+        "pod", "keys", "List the SSH public keys that the company puts into pods.", "company.keys",
+        detail="podlab sends a key of its own with each pod, and changes none of these.",
+        options=(PROVIDER,), example="%pod keys",
+    ),
+    Verb(
+        "pod", "account", "Show the account's balance, what it spends now, and how long that lasts.", "company.account",
+        options=(PROVIDER,), example="%pod account",
+    ),
 )  # fmt: skip

@@ -6,8 +6,11 @@ Everything about a pretended company is marked `simulated`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
 
-from podlab.renting import Cloud, Stock
+from podlab.renting import Account, AccountKey, Cloud, Registry, RentalLine, Stock, Template, Volume
+from podlab.types import Check
 
 
 @dataclass(frozen=True)
@@ -87,5 +90,196 @@ class PodPlan:
     """What a person should know before saying yes, in sentences."""
 
 
-ROWS: dict[type, str] = {OfferList: "offers"}
+@dataclass(frozen=True)
+class RentalDetail:
+    """A rented pod: what it is, what it costs, what ends it. Times are seconds since the epoch.
+
+    `spent_usd` is our own figure until the company's bill says more. `worst_usd` is what it has cost in the end if this
+    computer is gone from now on; null: there is no bound.
+    """
+
+    name: str
+    id: str
+    """Of its launch, in the ledger."""
+    provider: str
+    simulated: bool
+    state: str
+    """As the company says now: "running", "stopped" ..., or how far the launch is: "asked", "ending", "ended"."""
+    order_name: str = ""
+    """Its name at the company."""
+    rental_id: str | None = None
+    gpu: str = ""
+    gpu_count: int = 1
+    cloud: str = ""
+    data_center: str | None = None
+    usd_per_hour: float = 0.0
+    """What it costs now; 0 when nothing of it is billed."""
+    spent_usd: float = 0.0
+    billed_usd: float | None = None
+    budget_usd: float | None = None
+    deadline_at: float | None = None
+    idle_s: float | None = None
+    """How long it may be idle."""
+    lease_s: float | None = None
+    asked_at: float | None = None
+    uptime_s: float | None = None
+    protection: str = ""
+    """"protected", "partly" or "unprotected"; "" where nothing has to be protected any more."""
+    protection_detail: str = ""
+    worst_usd: float | None = None
+    worst_until: float | None = None
+    worst: str = ""
+    """What ends it then, in words."""
+    ended_at: float | None = None
+    why: str = ""
+    """Why it was refused or had to end, and who saw to it."""
+    model: str = ""
+    notebook: str = ""
+
+
+@dataclass(frozen=True)
+class RentalList:
+    """Rented pods, the newest first."""
+
+    rentals: tuple[RentalDetail, ...]
+
+
+@dataclass(frozen=True)
+class CostRow:
+    """What a pod, a model or a notebook has cost. `difference_usd` is the bill less our figure for the same time."""
+
+    of: str
+    """Its name; "" for pods without a model or a notebook."""
+    today_usd: float
+    month_usd: float
+    total_usd: float
+    usd_per_hour: float
+    """Now: 0 when nothing of it is billed any more."""
+    billed_usd: float | None = None
+    difference_usd: float | None = None
+    pods: int = 1
+    open_pods: int = 0
+    simulated: bool = False
+
+
+@dataclass(frozen=True)
+class CostList:
+    """What rented pods cost, the dearest first. Pretended money is in `simulated`, and never added to real money."""
+
+    costs: tuple[CostRow, ...]
+    by: Literal["pod", "model", "notebook"]
+    total: CostRow
+    simulated: CostRow | None = None
+    """All pretended pods together; null where there are none."""
+    per_day_usd: float | None = None
+    """The limits on all pods together; null: none."""
+    total_limit_usd: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class OrphanRow:
+    """A pod that a company lists, or should. `owner` is "ours" or "foreign"; `found` says what is odd, in words."""
+
+    name: str
+    provider: str
+    simulated: bool
+    owner: str
+    state: str
+    found: str
+    usd_per_hour: float | None = None
+    rental_id: str | None = None
+    launch: str = ""
+    created_at: float | None = None
+    fix: str = ""
+    """What to do about it; "" where podlab does it by itself, or nothing is to be done."""
+
+
+@dataclass(frozen=True)
+class OrphanList:
+    """The ledger held against what each company lists. `problems` are companies that could not be asked."""
+
+    orphans: tuple[OrphanRow, ...]
+    asked: tuple[str, ...]
+    open_pods: int = 0
+    """Pods of ours that the ledger and the company agree on."""
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RentalLog:
+    """Lines that a company logs of a rented pod, oldest first."""
+
+    pod: str
+    provider: str
+    simulated: bool
+    lines: tuple[RentalLine, ...]
+
+
+@dataclass(frozen=True)
+class VolumeList:
+    """Network volumes of the account, billed until they are deleted. `usd_per_month` is all of them, by list price."""
+
+    volumes: tuple[Volume, ...]
+    provider: str
+    simulated: bool
+    usd_per_month: float | None = None
+
+
+@dataclass(frozen=True)
+class TemplateList:
+    """Named images of the account."""
+
+    templates: tuple[Template, ...]
+    provider: str
+    simulated: bool
+
+
+@dataclass(frozen=True)
+class RegistryList:
+    """Logins to container registries that the company keeps; no password is read."""
+
+    registries: tuple[Registry, ...]
+    provider: str
+    simulated: bool
+
+
+@dataclass(frozen=True)
+class AccountKeyList:
+    """SSH public keys that the company puts into pods. podlab sends its own with each pod and changes none of these."""
+
+    keys: tuple[AccountKey, ...]
+    provider: str
+    simulated: bool
+
+
+@dataclass(frozen=True)
+class AccountDetail:
+    """The account behind the key, and how long its balance lasts at what is spent now."""
+
+    account: Account
+    simulated: bool
+    lasts_s: float | None = None
+
+
+@dataclass(frozen=True)
+class DoctorReport:
+    """Whether pods can be rented safely from here: a check a row, each failure with its fix."""
+
+    ok: bool
+    provider: str
+    simulated: bool
+    checks: tuple[Check, ...]
+
+
+def log_text(line: RentalLine) -> str:
+    """'02:03:11 system    pulling image': a line of a company's log. Its clock, UTC."""
+    clock = " " * 8 if line.at is None else datetime.fromtimestamp(line.at, UTC).strftime("%H:%M:%S")
+    return f"{clock} {line.source:<9} {line.text}"
+
+
+ROWS: dict[type, str] = {
+    OfferList: "offers", RentalList: "rentals", CostList: "costs", OrphanList: "orphans", VolumeList: "volumes",
+    TemplateList: "templates", RegistryList: "registries", AccountKeyList: "keys",
+}  # fmt: skip
 """The tables, and which field holds their rows."""

@@ -8,13 +8,34 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from podlab.commands.rent_results import CandidateRow, OfferList, OfferRow, PodPlan
-from podlab.display.layout import Block, Cell, Facts, Head, Line, Table, Tone
-from podlab.display.tables import Column, memory_cell, table_by
-from podlab.renting import Stock
+from podlab.commands.rent_results import (
+    AccountDetail,
+    AccountKeyList,
+    CandidateRow,
+    DoctorReport,
+    OfferList,
+    OfferRow,
+    PodPlan,
+    RegistryList,
+    RentalDetail,
+    RentalList,
+    RentalLog,
+    TemplateList,
+    VolumeList,
+    log_text,
+)
+from podlab.display.layout import Block, Cell, Facts, Head, Line, Table, Tone, Verbatim
+from podlab.display.tables import Column, age_cell, memory_cell, moment_text, table_by, table_of, text_cell
+from podlab.renting import Account, Stock
+from podlab.types import Check
 from podlab.units import duration_text, usd_text
 
 _STOCK_TONES: dict[Stock, Tone] = {"high": "good", "medium": "good", "low": "busy", "none": "bad", "unknown": "quiet"}
+_STATE_TONES: dict[str, Tone] = {
+    "running": "good", "provisioning": "busy", "starting": "busy", "asked": "busy", "ending": "busy",
+    "stopped": "quiet", "ended": "quiet", "refused": "quiet", "terminated": "quiet", "error": "bad", "unknown": "bad",
+}  # fmt: skip
+_PROTECTION_TONES: dict[str, Tone] = {"protected": "good", "partly": "busy", "unprotected": "bad"}
 _MOST_PLACES = 3
 _MOST_REFUSED = 6
 
@@ -46,6 +67,16 @@ def places_text(data_centers: Sequence[str]) -> str:
     return f"{shown}, {more} more" if more > 0 else shown
 
 
+def protection_cell(rental: RentalDetail) -> Cell:
+    """How sure it is that a pod ends by itself, in its word."""
+    return Cell(rental.protection or "-", tone=_PROTECTION_TONES.get(rental.protection, "plain"))
+
+
+def state_cell(state: str) -> Cell:
+    """The state of a rented pod in its word."""
+    return Cell(state, tone=_STATE_TONES.get(state, "plain"))
+
+
 def _stock_cell(stock: Stock) -> Cell:
     return Cell(stock, tone=_STOCK_TONES[stock])
 
@@ -54,6 +85,16 @@ def _fits(row: OfferRow) -> Cell:
     if row.fits is None:
         return Cell("not known" if row.how else "-", tone="quiet")
     return Cell("yes", tone="good") if row.fits else Cell("no", tone="bad")
+
+
+def ends_cell(rental: RentalDetail, now: float) -> Cell:
+    """When its deadline ends it, the exact time behind it; for one that has ended, when that was."""
+    if rental.ended_at is not None:
+        return age_cell(rental.ended_at, now)
+    if rental.deadline_at is None:
+        return Cell("no deadline" if rental.protection else "-")
+    left_s = rental.deadline_at - now
+    return Cell(duration_text(left_s) if left_s > 0 else "overdue", hover=moment_text(rental.deadline_at))
 
 
 _OFFERS = (
@@ -73,6 +114,21 @@ _CANDIDATES = (
     Column("cloud", lambda row, now: Cell(row.cloud)),
     Column("where", lambda row, now: Cell(places_text(row.data_centers) or "anywhere"), spare=1),
 )
+_RENTALS = (
+    Column("pod", lambda row, now: Cell(row.name)),
+    Column("state", lambda row, now: state_cell(row.state)),
+    Column("GPU", lambda row, now: Cell(gpu_text(row.gpu, row.gpu_count)), spare=2),
+    Column("price", lambda row, now: rate_cell(row.usd_per_hour), numeric=True),
+    Column("has cost", lambda row, now: usd_cell(row.spent_usd), numeric=True),
+    Column("ends in", ends_cell),
+    Column("protection", lambda row, now: protection_cell(row)),
+    Column("company", lambda row, now: Cell(company_text(row.provider, row.simulated)), spare=1),
+)
+
+
+def company_text(provider: str, simulated: bool) -> str:
+    """'runpod', 'sandbox (simulated)'."""
+    return f"{provider} (simulated)" if simulated else provider
 
 
 def _offers(value: OfferList, now: float) -> tuple[Block, ...]:
@@ -105,7 +161,8 @@ def _price_sheet(value: PodPlan) -> tuple[tuple[str, Cell], ...]:
     """What a person says yes to."""
     disk = f", of that {usd_text(value.disk_usd_per_hour)}/h for its disk" if value.disk_usd_per_hour else ""
     stopped = f"; stopped {usd_text(value.stopped_usd_per_hour)}/h" if value.stopped_usd_per_hour else ""
-    price = "-" if value.usd_per_hour is None else f"{usd_text(value.usd_per_hour)}/h{disk}{stopped}"
+    most = "at most " if sum(not row.refused for row in value.candidates) > 1 else ""
+    price = "-" if value.usd_per_hour is None else f"{most}{usd_text(value.usd_per_hour)}/h{disk}{stopped}"
     cap = "none: nothing limits it" if value.cap_usd is None else usd_text(value.cap_usd)
     budget = "no budget" if value.budget_usd is None else f"a budget of {usd_text(value.budget_usd)}"
     idle = "may be idle for ever" if value.idle_s is None else f"ends when idle for {_duration(value.idle_s)}"
@@ -141,4 +198,137 @@ def _refusals(rows: Sequence[CandidateRow]) -> Table:
     return Table((Head("not tried, because"), Head("machines")), tuple(entries))
 
 
-DRAWN: dict[type, Callable[[Any, float], tuple[Block, ...]]] = {OfferList: _offers, PodPlan: _plan}
+def rental_facts(rental: RentalDetail, now: float) -> tuple[Block, ...]:
+    """What a rented pod costs and what ends it, as `pod show` has it."""
+    billed = "" if rental.billed_usd is None else f", of which {usd_text(rental.billed_usd)} are billed"
+    open_ = rental.ended_at is None
+    pairs = (
+        ("rented from", Cell(company_text(rental.provider, rental.simulated), "busy" if rental.simulated else "plain")),
+        ("rental", state_cell(rental.state)),
+        ("GPU", Cell(gpu_text(rental.gpu, rental.gpu_count))),
+        ("where", Cell(", ".join(part for part in (rental.cloud, rental.data_center or "") if part))),
+        ("price", rate_cell(rental.usd_per_hour)),
+        ("has cost", Cell(usd_text(rental.spent_usd) + billed)),
+        ("up", Cell("" if rental.uptime_s is None else duration_text(rental.uptime_s))),
+        ("limits", Cell(_limits(rental, now) if open_ else "")),
+        ("protection", _protection(rental)),
+        ("worst case", Cell(_worst(rental.worst_usd, rental.worst) if open_ and rental.worst else "")),
+        ("ended", Cell("") if rental.ended_at is None else age_cell(rental.ended_at, now)),
+        ("why", Cell(rental.why)),
+        ("named there", Cell(rental.order_name, code=True)),
+        ("id there", Cell(rental.rental_id or "", code=True)),
+    )
+    return (Facts(tuple((name, cell) for name, cell in pairs if cell.text and cell.text != "-")),)
+
+
+def _protection(rental: RentalDetail) -> Cell:
+    detail = f": {rental.protection_detail}" if rental.protection_detail else ""
+    return Cell(
+        rental.protection and rental.protection + detail, tone=_PROTECTION_TONES.get(rental.protection, "plain")
+    )
+
+
+def _limits(rental: RentalDetail, now: float) -> str:
+    """'ends in 1 h 20 min, at $10.00, when idle for 30 min, or 10 min after the last word from here'."""
+    found = []
+    if rental.deadline_at is not None:
+        found.append(f"in {duration_text(max(0.0, rental.deadline_at - now))}")
+    if rental.budget_usd is not None:
+        found.append(f"at {usd_text(rental.budget_usd)}")
+    if rental.idle_s is not None:
+        found.append(f"when idle for {duration_text(rental.idle_s)}")
+    if rental.lease_s is not None:
+        found.append(f"{duration_text(rental.lease_s)} after the last word from here")
+    *most, last = found or ["never by itself"]
+    return "ends " + ", ".join(most) + (" or " if most else "") + last
+
+
+def rental_table(rentals: Sequence[RentalDetail], now: float) -> tuple[Block, ...]:
+    """Rented pods as a table, and a line for each that nothing would end."""
+    table = table_by(_RENTALS, rentals, now=now, empty="No rented pods.")
+    lines = [
+        Line(Cell(f"{rental.name} is {rental.protection}: {rental.protection_detail or rental.worst}", "bad"))
+        for rental in rentals
+        if rental.protection in ("partly", "unprotected")
+    ]
+    return (table, *lines)
+
+
+def _rental_list(value: RentalList, now: float) -> tuple[Block, ...]:
+    return rental_table(value.rentals, now)
+
+
+def _log(value: RentalLog, now: float) -> tuple[Block, ...]:
+    if not value.lines:
+        return _marked(value, (Line(Cell(f"{value.provider} has logged nothing of {value.pod} yet.")),))
+    return _marked(value, (Verbatim("\n".join(map(log_text, value.lines))),))
+
+
+def _volumes(value: VolumeList, now: float) -> tuple[Block, ...]:
+    columns = (
+        Column("volume", lambda row, now: Cell(row.name)), Column("id", lambda row, now: Cell(row.id, code=True)),
+        Column("size", lambda row, now: Cell(f"{row.size_gb} GB"), numeric=True),
+        Column("where", lambda row, now: Cell(row.data_center)), Column("tier", lambda row, now: text_cell(row.tier)),
+    )  # fmt: skip
+    table = table_by(columns, value.volumes, now=now, empty="No network volumes.")
+    month = value.usd_per_month
+    said = () if not value.volumes or month is None else (Line(Cell(f"They cost about {usd_text(month)} a month.")),)
+    return _marked(value, (table, *said))
+
+
+def _templates(value: TemplateList, now: float) -> tuple[Block, ...]:
+    columns = (
+        Column("template", lambda row, now: Cell(row.name)), Column("id", lambda row, now: Cell(row.id, code=True)),
+        Column("image", lambda row, now: Cell(row.image, code=True)),
+        Column("public", lambda row, now: text_cell(row.public)),
+    )  # fmt: skip
+    return _marked(value, (table_by(columns, value.templates, now=now, empty="No templates."),))
+
+
+def _registries(value: RegistryList, now: float) -> tuple[Block, ...]:
+    columns = (
+        Column("registry", lambda row, now: Cell(row.name)), Column("id", lambda row, now: Cell(row.id, code=True)),
+    )  # fmt: skip
+    return _marked(value, (table_by(columns, value.registries, now=now, empty="No logins to registries."),))
+
+
+def _keys(value: AccountKeyList, now: float) -> tuple[Block, ...]:
+    columns = (
+        Column("key", lambda row, now: Cell(row.comment or row.type)), Column("type", lambda row, now: Cell(row.type)),
+        Column("fingerprint", lambda row, now: Cell(row.fingerprint, code=True)),
+    )  # fmt: skip
+    return _marked(value, (table_by(columns, value.keys, now=now, empty="The account has no SSH keys."),))
+
+
+def _account(value: AccountDetail, now: float) -> tuple[Block, ...]:
+    account: Account = value.account
+    lasts = "" if value.lasts_s is None else f", enough for {duration_text(value.lasts_s)} at what is spent now"
+    pairs = (
+        ("company", Cell(company_text(account.provider, value.simulated), "busy" if value.simulated else "plain")),
+        ("account", Cell(account.email)),
+        ("balance", Cell("not known" if account.balance_usd is None else usd_text(account.balance_usd) + lasts)),
+        ("spends now", rate_cell(account.spend_usd_per_hour)),
+        ("may spend", rate_cell(account.spend_limit_usd_per_hour)),
+        ("the key may", text_cell(account.scopes)),
+        ("not read", Cell(account.detail)),
+    )
+    return (Facts(tuple((name, cell) for name, cell in pairs if cell.text and cell.text != "-")),)
+
+
+def _doctor(value: DoctorReport, now: float) -> tuple[Block, ...]:
+    failed = sum(check.state == "failed" for check in value.checks)
+    warned = sum(check.state == "warning" for check in value.checks)
+    if failed:
+        said = f"{failed} of {len(value.checks)} checks failed: pods of {value.provider} cannot be rented safely."
+    else:
+        said = f"Pods of {value.provider} can be rented from here" + (f"; {warned} to look at." if warned else ".")
+    line = Line(Cell(said, "bad" if failed else "busy" if warned else "good"))
+    return _marked(value, (line, table_of(value.checks, Check, now=now)))
+
+
+DRAWN: dict[type, Callable[[Any, float], tuple[Block, ...]]] = {
+    OfferList: _offers, PodPlan: _plan, RentalList: _rental_list, RentalLog: _log, VolumeList: _volumes,
+    TemplateList: _templates, RegistryList: _registries, AccountKeyList: _keys, AccountDetail: _account,
+    DoctorReport: _doctor,
+    RentalDetail: rental_facts,
+}  # fmt: skip

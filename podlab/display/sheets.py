@@ -38,6 +38,7 @@ from podlab.commands.results import (
     document,
 )
 from podlab.display import sanitize
+from podlab.display.costs import DRAWN as COSTS_DRAWN
 from podlab.display.fit import fit_report
 from podlab.display.gpus import driver_text, gpus_text, pod_sample
 from podlab.display.layout import Block, Cell, Facts, Line, Prose, Steps, Verbatim
@@ -436,4 +437,5 @@ _DRAWN: dict[type, Callable[[Any, float], tuple[Block, ...]]] = {
     ConversationDetail: _conversation,
     **WEIGHTS_DRAWN,
     **RENT_DRAWN,
+    **COSTS_DRAWN,
 }

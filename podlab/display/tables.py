@@ -273,7 +273,7 @@ COLUMNS: dict[type, tuple[Column, ...]] = {
 
 _OPTIONAL = frozenset(
     {"in use", "detail", "URL", "GPUs", "last seen", "licence", "fits", "on what, or why not", "goodput/s",
-     "backend", "cause", "what to do", "arguments", "environment", "notes", "source"}
+     "backend", "cause", "what to do", "took", "arguments", "environment", "notes", "source"}
 )  # fmt: skip
 """Columns that are left out when no row has anything in them."""
 

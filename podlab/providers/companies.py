@@ -39,13 +39,27 @@ def company(name: str) -> Provider:
         near = difflib.get_close_matches(name.lower(), NAMES, n=1)
         said = f"Did you mean {near[0]}?" if near else f"There are {', '.join(NAMES)}."
         raise NotFound(f"There is no provider {name!r}.", hint=said)
-    url, key = _sandbox() if name == "sandbox" else _runpod()
-    from podlab.providers.runpod import RunpodProvider
-
+    url, key = address(name)
     with _making:
         if (name, url, key) not in _made:
-            _made[name, url, key] = RunpodProvider(key=key, url=url, name=name, simulated=name == "sandbox")
+            _made[name, url, key] = _provider(name, url, key)
         return _made[name, url, key]
+
+
+def address(name: str) -> tuple[str, Secret]:
+    """Where a company that rents is asked, and the key of its account. Raises as `company` does."""
+    return _sandbox() if name == "sandbox" else _runpod()
+
+
+def with_key(key: Secret) -> Provider:
+    """RunPod with a key that is not kept yet, so that it can be tried. Raises BadSettings as `company` does."""
+    return _provider("runpod", _runpod_url(), key)
+
+
+def _provider(name: str, url: str, key: Secret) -> Provider:
+    from podlab.providers.runpod import RunpodProvider
+
+    return RunpodProvider(key=key, url=url, name=name, simulated=name == "sandbox")
 
 
 def belongings(name: str) -> Belongings:
@@ -60,12 +74,16 @@ def belongings(name: str) -> Belongings:
 
 
 def _runpod() -> tuple[str, Secret]:
-    from podlab.providers.runpod import URL as OFFICIAL
-
     key = secrets.find(KEY)
     if key is None:
         raise BadSecret("Renting from RunPod needs its API key.", hint=f"podlab secret set {KEY}, or podlab init")
-    return _checked_url(os.environ.get(URL) or OFFICIAL, URL), key
+    return _runpod_url(), key
+
+
+def _runpod_url() -> str:
+    from podlab.providers.runpod import URL as OFFICIAL
+
+    return _checked_url(os.environ.get(URL) or OFFICIAL, URL)
 
 
 def _sandbox() -> tuple[str, Secret]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from podlab import secrets, types
+from podlab import renting, secrets, types
 from podlab.catalog.fit import GpuParts
 from podlab.commands import rent_results, results
 from podlab.commands.results import document, rows
@@ -50,6 +50,9 @@ VERIFIED = types.VerifiedFile("m", "/m", "ok")
 DISK = types.ModelDisk("lab", "/m", 5, 6, 7)
 OFFER = rent_results.OfferRow("A40", "NVIDIA A40", 1, "secure", 0.44, 48, "high", ("EU-RO-1",), True, "It fits.")
 CANDIDATE = rent_results.CandidateRow("A40", "NVIDIA A40", 1, "secure", 0.45, "none", ("EU-RO-1",), "no stock now")
+RENTAL = rent_results.RentalDetail("lab", "l1", "sandbox", True, "running")
+COST = rent_results.CostRow("lab", 0.1, 0.2, 0.3, 0.4, simulated=True)
+ORPHAN = rent_results.OrphanRow("lab", "sandbox", True, "ours", "running", "it is in no list of pods here")
 VALUES: dict[str, Any] = {
     "HubModelList": results.HubModelList((types.HubModel("a/b", 3),), "lab"),
     "DownloadDetail": results.DownloadDetail(DOWNLOAD, STORED),
@@ -112,6 +115,19 @@ VALUES: dict[str, Any] = {
     "OfferList": rent_results.OfferList((OFFER,), "sandbox", True, "tiny"),
     "CandidateRow": CANDIDATE,
     "PodPlan": rent_results.PodPlan("lab", "sandbox", True, (CANDIDATE,), 0.45),
+    "RentalDetail": RENTAL,
+    "RentalList": rent_results.RentalList((RENTAL,)),
+    "CostRow": COST,
+    "CostList": rent_results.CostList((COST,), "pod", COST),
+    "OrphanRow": ORPHAN,
+    "OrphanList": rent_results.OrphanList((ORPHAN,), ("sandbox",)),
+    "RentalLog": rent_results.RentalLog("lab", "sandbox", True, (renting.RentalLine("1", 1.5, "system", "pulling"),)),
+    "VolumeList": rent_results.VolumeList((renting.Volume("v1", "models", 50, "EU-RO-1"),), "sandbox", True, 3.5),
+    "TemplateList": rent_results.TemplateList((renting.Template("t1", "mine", "image"),), "sandbox", True),
+    "RegistryList": rent_results.RegistryList((renting.Registry("r1", "hub"),), "sandbox", True),
+    "AccountKeyList": rent_results.AccountKeyList((renting.AccountKey("ssh-ed25519", "SHA256:x"),), "sandbox", True),
+    "AccountDetail": rent_results.AccountDetail(renting.Account("sandbox"), True, 3600.0),
+    "DoctorReport": rent_results.DoctorReport(True, "sandbox", True, (types.Check("key", "ok"),)),
 }
 
 STATUS_KEYS = "name id provider address models_path rental_id state last_seen detail in_use"
@@ -165,6 +181,23 @@ PROMISED = {
         "name provider simulated candidates usd_per_hour disk_usd_per_hour stopped_usd_per_hour budget_usd ttl_s "
         "idle_s lease_s cap_usd worst_usd worst image notes"
     ),
+    "RentalDetail": (
+        "name id provider simulated state order_name rental_id gpu gpu_count cloud data_center usd_per_hour spent_usd "
+        "billed_usd budget_usd deadline_at idle_s lease_s asked_at uptime_s protection protection_detail worst_usd "
+        "worst_until worst ended_at why model notebook"
+    ),
+    "RentalList": "rentals",
+    "CostRow": ("of today_usd month_usd total_usd usd_per_hour billed_usd difference_usd pods open_pods simulated"),
+    "CostList": "costs by total simulated per_day_usd total_limit_usd notes",
+    "OrphanRow": "name provider simulated owner state found usd_per_hour rental_id launch created_at fix",
+    "OrphanList": "orphans asked open_pods problems",
+    "RentalLog": "pod provider simulated lines",
+    "VolumeList": "volumes provider simulated usd_per_month",
+    "TemplateList": "templates provider simulated",
+    "RegistryList": "registries provider simulated",
+    "AccountKeyList": "keys provider simulated",
+    "AccountDetail": "account simulated lasts_s",
+    "DoctorReport": "ok provider simulated checks",
 }
 """What programs read: a name may be added behind these, none may be taken away or renamed."""
 GPU_KEYS = (

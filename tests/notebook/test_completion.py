@@ -56,7 +56,7 @@ def test_verbs_in_their_declared_order_and_nothing_else(shell: InteractiveShell)
     assert offered(shell, "%pod ") == expected
     assert offered(shell, "x = %pod ") == expected
     assert offered(shell, "%%pod ") == expected
-    assert offered(shell, "%pod re") == ["rename", "remove"]
+    assert offered(shell, "%pod ren") == ["rename"]
     assert offered(shell, "%pod tunnel ") == ["open", "list", "close"]
 
 

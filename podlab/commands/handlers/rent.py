@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections import deque
 from typing import TYPE_CHECKING
 
-from podlab.commands.rent_results import CandidateRow, PodPlan
-from podlab.commands.results import Outcome
-from podlab.events import Work
+from podlab.commands.rent_results import CandidateRow, PodPlan, RentalLog, log_text
+from podlab.commands.results import Done, Outcome
+from podlab.errors import BadArgument, NotFound
+from podlab.events import Chunk, Work
 
 if TYPE_CHECKING:
     from podlab.lab.candidates import Candidate
     from podlab.lab.rent_wish import RentWish
     from podlab.lab.renting import RentPlan
     from podlab.lab.workspace import Workspace
+    from podlab.renting import RentalLine
 
 
+SEEN_LINES = 5000
 ANY_NAME = "podlab-DATE-NNN"
 """What a pod is called that nobody named: the day it is asked for, and a number."""
 
@@ -54,7 +58,7 @@ def plan_sheet(found: RentPlan) -> PodPlan:
         tuple(map(_row, (*found.candidates, *found.refused))), found.usd_per_hour, dearest.disk_usd_per_hour,
         dearest.stopped_usd_per_hour, policy.budget_usd, wish.ttl_s, policy.idle_s, policy.lease_s, found.limit_usd,
         found.left_alone_usd,
-        "its switch ends it when no word came from here for its lease", wish.template or wish.image,
+        found.left_alone.why, wish.template or wish.image,
     )  # fmt: skip
 
 
@@ -65,3 +69,30 @@ def _row(candidate: Candidate) -> CandidateRow:
         offer.gpu, offer.gpu_id, offer.gpu_count, offer.cloud, price, offer.stock,
         candidate.data_centers or offer.data_centers, candidate.refused,
     )  # fmt: skip
+
+
+def logs(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab.lab.market import Market
+    from podlab.lab.rented_names import launch_meant
+
+    if args.lines < 1:
+        raise BadArgument(f"--lines {args.lines} shows nothing.", hint="Give a number from 1.")
+    market = Market.of(workspace)
+    launch = launch_meant(workspace, market.ledger, args.pod or args.on)
+    if launch.rental_id is None:
+        raise NotFound(f"{launch.name} has no pod at {launch.provider}, so there is no log of it.", hint=launch.why)
+    company = market.provider(launch.provider)
+    lines = company.logs(launch.rental_id, source=args.source, tail=args.lines, follow=args.follow)
+    if not args.follow:
+        return Outcome(RentalLog(launch.name, company.name, company.simulated, tuple(lines)))
+    seen: deque[RentalLine] = deque(maxlen=SEEN_LINES)
+    try:
+        for line in lines:
+            seen.append(line)
+            yield Chunk(log_text(line) + "\n")
+    except KeyboardInterrupt:
+        if not args.json:  # else nothing was shown yet, and the interrupt is what asks for it
+            raise
+    if args.json:
+        return Outcome(RentalLog(launch.name, company.name, company.simulated, tuple(seen)))
+    return Outcome(Done(f"The log of {launch.name} has ended.", {"pod": launch.name}))

@@ -1,0 +1,83 @@
+"""`pod stop` and `pod terminate`: the end of what a rented pod costs."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import TYPE_CHECKING
+
+from podlab.commands.handlers.rentals import detail_of
+from podlab.commands.rent_results import RentalList
+from podlab.commands.results import Outcome, Plan
+from podlab.errors import BadArgument, Refused
+from podlab.events import Ask, Notice, Work
+
+if TYPE_CHECKING:
+    from podlab.lab.launches import Launch
+    from podlab.lab.market import Market
+    from podlab.lab.workspace import Workspace
+
+
+def terminate(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab.lab.market import Market
+
+    market = Market.of(workspace)
+    meant = _meant(workspace, market, args)
+    if args.dry_run:
+        return Outcome(Plan(tuple(f"end {launch.name} at {launch.provider}, and prove it" for launch in meant)))
+    open_ones = [launch for launch in meant if launch.is_open]
+    if open_ones:
+        answer = yield _question(market, open_ones)
+        if not answer:
+            raise Refused("Nothing was ended: they are billed on.", hint="Repeat with --yes")
+    ended = yield from _end(market, open_ones, wait=not args.no_wait)
+    after = {launch.id: launch for launch in (*meant, *ended)}
+    left = [launch for launch in after.values() if launch.is_open]
+    for launch in left:
+        yield Notice(
+            f"{launch.name} was asked to end, which is not proven yet: the keeper goes on. See: podlab pod orphans",
+            "warning",
+        )
+    rows = tuple(detail_of(launch, market.now()) for launch in after.values())
+    return Outcome(RentalList(rows), 1 if left and not args.no_wait else 0)
+
+
+def _meant(workspace: Workspace, market: Market, args: Namespace) -> list[Launch]:
+    from podlab.lab.launches import open_launches
+    from podlab.lab.rented_names import launch_meant
+
+    if args.all:
+        if args.pods:
+            raise BadArgument("--all and names say different things.", hint="Leave one of them away.")
+        return list(open_launches(market.ledger))
+    names: list[str | None] = [*args.pods] or [args.on]
+    found = [launch_meant(workspace, market.ledger, name) for name in names]
+    return list({launch.id: launch for launch in found}.values())
+
+
+def _question(market: Market, launches: list[Launch]) -> Ask:
+    from podlab.lab.money import spent_usd, usd_per_hour
+    from podlab.units import usd_text
+
+    said = [
+        f"{launch.name} at {launch.provider}{' (simulated)' if launch.simulated else ''}: it has cost "
+        f"{usd_text(spent_usd(launch, market.now()))} and costs {usd_text(usd_per_hour(launch))} an hour."
+        for launch in launches
+    ]
+    names = ", ".join(launch.name for launch in launches)
+    kept = "What is on its disk is gone for good." if len(launches) == 1 else "What is on their disks is gone for good."
+    return Ask(f"End {names}?", "delete", detail="\n".join([*said, kept]))
+
+
+def _end(market: Market, launches: list[Launch], *, wait: bool) -> Work[list[Launch]]:
+    """Ask for the end of all of them first: a proof takes minutes, in which the next one would be billed."""
+    from podlab.lab import ending
+    from podlab.lab.launches import find
+
+    for launch in launches:
+        ending.end(market, launch, why="a person said so", brake="person")
+    if not wait:
+        return [find(market.ledger, launch.id) or launch for launch in launches]
+    found = []
+    for launch in launches:
+        found.append((yield from ending.until_proven(market, launch)))
+    return found

@@ -1,0 +1,163 @@
+"""`pod`, as far as money is meant: what pods cost, how long they may live, pods that nobody owns."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from podlab.commands.rent_results import CostList, CostRow, OrphanList, OrphanRow
+from podlab.commands.results import Done, Outcome, Plan
+from podlab.errors import BadArgument, PodlabError
+from podlab.events import Stage, Work
+from podlab.units import parse_duration_s, parse_usd, usd_text
+
+if TYPE_CHECKING:
+    from podlab.lab.launches import Launch
+    from podlab.lab.market import Market
+    from podlab.lab.money import Cost
+    from podlab.lab.reconcile import Reconciled
+    from podlab.lab.workspace import Workspace
+    from podlab.renting import Policy
+
+
+def cost(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab.lab import money
+    from podlab.lab.launches import all_launches
+    from podlab.lab.market import Market
+    from podlab.lab.rented_names import launch_meant
+
+    yield from ()
+    market = Market.of(workspace)
+    launches = all_launches(market.ledger)
+    if args.pod:
+        meant = launch_meant(workspace, market.ledger, args.pod)
+        launches = tuple(launch for launch in launches if launch.name == meant.name)
+    now = market.now()
+    rows = [row for row in map(_cost_row, money.costs(launches, now, by=args.by)) if _is_shown(row, args)]
+    kinds = [money.of_kind(launches, simulated=pretended) for pretended in (False, True)]
+    real, pretended = (_cost_row(money.total(kind, now)) for kind in kinds)
+    caps = money.Caps.of(workspace.value)
+    notes = money.cap_warnings(kinds[0], caps, now)
+    return Outcome(
+        CostList(
+            tuple(rows), args.by, real, replace(pretended, simulated=True) if kinds[1] else None, caps.per_day_usd,
+            caps.total_usd, notes,
+        )
+    )  # fmt: skip
+
+
+def _is_shown(row: CostRow, args: Namespace) -> bool:
+    return (not args.today or row.today_usd > 0) and (not args.month or row.month_usd > 0)
+
+
+def _cost_row(cost: Cost) -> CostRow:
+    return CostRow(
+        cost.of, cost.today_usd, cost.month_usd, cost.total_usd, cost.usd_per_hour, cost.billed_usd,
+        cost.difference_usd, cost.pods, cost.open_pods, cost.simulated,
+    )  # fmt: skip
+
+
+def extend(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab.lab import money
+    from podlab.lab.market import Market
+    from podlab.lab.rented_names import launch_meant
+
+    if not (args.ttl or args.budget or args.idle):
+        raise BadArgument("Nothing is to be extended.", hint="Say --ttl 1h, --budget 2 or --idle 30m.")
+    market = Market.of(workspace)
+    launch = launch_meant(workspace, market.ledger, args.pod or args.on)
+    policy = _extended(launch.policy, args)
+    text = money.policy_text(policy, market.now())
+    if args.dry_run:
+        return Outcome(Plan((f"change what ends {launch.name}: {text}",)))
+    if policy == launch.policy:
+        return Outcome(Done(f"{launch.name} keeps its limits. {text}", {"pod": launch.name}))
+    changed = yield from money.change(market, launch, policy)
+    return Outcome(Done(f"{launch.name}: {money.policy_text(changed.policy, market.now())}", {"pod": launch.name}))
+
+
+def _extended(policy: Policy, args: Namespace) -> Policy:
+    """The policy with more. Raises BadArgument naming the option, the value and the fix."""
+    from podlab import settings
+    from podlab.lab.money import extended
+
+    more_s = None if args.ttl is None else parse_duration_s(args.ttl)
+    more_usd = None if args.budget is None else parse_usd(args.budget)
+    found = extended(policy, more_s=more_s, more_usd=more_usd)
+    if args.idle is None:
+        return found
+    try:
+        return replace(found, idle_s=settings.setting("rent.idle").kind(args.idle))
+    except ValueError as error:
+        raise BadArgument(f"--idle cannot be {args.idle[:80]!r}.", hint=f"It takes {error}.") from error
+
+
+def orphans(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab.lab import reconcile
+    from podlab.lab.market import Market
+
+    market = Market.of(workspace)
+    asked = companies(workspace, market, args.provider)
+    yield Stage("orphans", f"Holding the ledger against {', '.join(asked) or 'no company'}")
+    found = reconcile.reconcile(market, providers=asked, bills=True)
+    rows = tuple(_orphans(workspace, market, found))
+    ours = len(found.ours) - sum(row.owner == "ours" and row.launch != "" for row in rows)
+    report = OrphanList(rows, found.looked_at, max(0, ours), found.problems)
+    return Outcome(report, 1 if found.problems or any(row.owner == "ours" for row in rows) else 0)
+
+
+def companies(workspace: Workspace, market: Market, named: str | None) -> tuple[str, ...]:
+    """The companies that can be asked from here: the one that is named, else the setting's, and the sandbox if open."""
+    if named:
+        return (named,)
+    found = []
+    for name in dict.fromkeys((workspace.value("provider"), "runpod", "sandbox")):
+        try:
+            if market.provider(name).rents:
+                found.append(name)
+        except PodlabError:
+            continue
+    return tuple(found)
+
+
+def _orphans(workspace: Workspace, market: Market, found: Reconciled) -> Iterator[OrphanRow]:
+    """What is not where it should be: ours that no list of pods here has, second pods of an order, others' pods."""
+    from podlab.lab import pods
+
+    here = {pod.id for pod in pods.all_pods()}
+    for owned in found.ours:
+        launch, rental = owned.launch, owned.rental
+        if launch.id in here or launch.phase.value == "ending":
+            continue
+        state = rental.state.value if rental is not None else launch.phase.value
+        yield OrphanRow(
+            launch.name, launch.provider, launch.simulated, "ours", state,
+            "it is in no list of pods here" + ("" if rental else ", and the company does not list it now"),
+            _price(launch), launch.rental_id, launch.id, launch.asked_at,
+            f"podlab pod claim {launch.name}, or podlab pod terminate {launch.name}",
+        )  # fmt: skip
+    for provider, rental in found.duplicates:
+        yield OrphanRow(
+            rental.name, provider, market.provider(provider).simulated, "ours", rental.state.value,
+            "a second pod of one order; its end was asked for", rental.usd_per_hour, rental.id,
+        )  # fmt: skip
+    for provider, bill in found.unlisted:
+        yield OrphanRow(
+            bill.rental_id, provider, market.provider(provider).simulated, "ours", "unknown",
+            f"{usd_text(bill.usd)} were billed for it, and it is listed nowhere", None, bill.rental_id,
+            fix=f"Look at it on the page of {provider}.",
+        )  # fmt: skip
+    for provider, rental in found.foreign:
+        yield OrphanRow(
+            rental.name, provider, market.provider(provider).simulated, "foreign", rental.state.value,
+            "not rented from here: podlab never touches it", rental.usd_per_hour, rental.id,
+            created_at=rental.created_at,
+        )  # fmt: skip
+
+
+def _price(launch: Launch) -> float:
+    from podlab.lab.money import usd_per_hour
+
+    return usd_per_hour(launch)
