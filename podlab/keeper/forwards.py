@@ -88,6 +88,18 @@ class Forwards:
                 raise
             return port
 
+    def repoint(self, ref: PodRef) -> None:
+        """Lead the open forwards of a pod to where it is by now: a rented one has another address after each start."""
+        with self._lock:
+            rows = [row for row in self._open.values() if row.ref.id == ref.id and row.ref != ref]
+            for row in rows:
+                row.ref = ref
+            try:
+                if rows:
+                    self._save()
+            except (OSError, StateDamaged) as error:  # they lead there all the same
+                _log.warning("%s cannot be written: %s", self._path, error)
+
     def close(self, pod_id: str, remote_port: int) -> None:
         """Close one and forget it; nothing happens when there is none."""
         self._forget(lambda row: row.ref.id == pod_id and row.remote_port == remote_port)

@@ -281,6 +281,7 @@ class Keeper:
 
     def _run_command(self, connection: socket.socket, inbox: Inbox, asked: Start) -> None:
         adopt_agent(asked.agent)
+        self._forwards.repoint(asked.pod)
         with self._pods.used(asked.pod) as transport:
             session = Session(
                 connection, inbox, self._threads, transport.start(asked.argv, env=asked.env, cwd=asked.cwd)

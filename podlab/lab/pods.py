@@ -21,6 +21,7 @@ from podlab.errors import (
 )
 from podlab.events import Ask, Notice, Stage, Work
 from podlab.lab.fanout import ask_all
+from podlab.lab.launches import find as find_launch
 from podlab.ledger import Ledger
 from podlab.providers.local import LOCAL
 from podlab.providers.ssh import SshProvider
@@ -123,7 +124,7 @@ def add(
         facts = yield from reach(workspace, pod, host_key=host_key)
         _write([pod])
     except BaseException:
-        _forget(workspace, pod)  # what the keeper makes of that does not matter: what went wrong here does
+        forget(workspace, pod)  # what the keeper makes of that does not matter: what went wrong here does
         raise
     return pod, facts
 
@@ -155,6 +156,11 @@ def check_removable(pod: Pod) -> None:
         raise BadArgument(
             "The pod local is this computer, which cannot be removed.",
             hint="To have another pod in use instead: podlab pod use NAME",
+        )
+    if pod.rental_id is not None and ((row := find_launch(Ledger(), pod.id)) is None or row.is_open):
+        raise BadArgument(
+            f"{pod.name} is rented and may be billed, so it is not forgotten.",
+            hint=f"End it: podlab pod terminate {pod.name}",
         )
 
 
@@ -216,7 +222,7 @@ def remove(workspace: Workspace, pod: Pod) -> Work[None]:
         Ledger().append("pod.forget", pod.id, name=pod.name)
 
     settings.update_config(change)
-    if (problem := _forget(workspace, pod)) is not None:
+    if (problem := forget(workspace, pod)) is not None:
         said = f"{pod.name} is forgotten, but the keeper may hold its connection until it ends by itself: {problem}"
         yield Notice(said, "warning")
 
@@ -274,7 +280,7 @@ def _write(added: Sequence[Pod]) -> None:
         for pod in added:
             if pod.name in document["pods"]:
                 raise _taken(pod.name)
-            document["pods"][pod.name] = _to_table(pod)
+            document["pods"][pod.name] = to_table(pod)
         for pod in added:
             Ledger().append("pod.adopt", pod.id, name=pod.name, host=pod.address.host if pod.address else "")
 
@@ -302,7 +308,7 @@ def _taken(name: str) -> AlreadyExists:
     )
 
 
-def _forget(workspace: Workspace, pod: Pod) -> PodlabError | None:
+def forget(workspace: Workspace, pod: Pod) -> PodlabError | None:
     """Drop what is kept of a pod: the files first, which must not stay for the next machine of that name, then the
     keeper's connection. Returns why the keeper did not do its part, None when it did."""
     from podlab.transport.host_keys import HostKeys
@@ -320,12 +326,17 @@ def _forget(workspace: Workspace, pod: Pod) -> PodlabError | None:
     return None
 
 
-def _to_table(pod: Pod) -> dict[str, Any]:
-    assert pod.address is not None
+def to_table(pod: Pod) -> dict[str, Any]:
+    """A pod as its table in config.toml."""
+    fields: dict[str, Any] = {"id": pod.id}
+    if pod.rental_id is not None:
+        fields |= {"provider": pod.provider, "rental_id": pod.rental_id}
     address = pod.address
-    fields: dict[str, Any] = {"id": pod.id, "host": address.host}
-    given = {"user": address.user, "port": address.port, "identity_files": list(address.identity_files) or None,
-             "proxy_jump": address.proxy_jump, "models_path": pod.models_path}  # fmt: skip
+    given = {} if address is None else {
+        "host": address.host, "user": address.user, "port": address.port,
+        "identity_files": list(address.identity_files) or None, "proxy_jump": address.proxy_jump,
+    }  # fmt: skip
+    given["models_path"] = pod.models_path
     return fields | {key: value for key, value in given.items() if value is not None}
 
 
@@ -333,9 +344,12 @@ def _from_table(name: str, fields: Any) -> Pod:
     try:
         identity_files = fields.get("identity_files", [])
         port = fields.get("port")
+        rental_id, provider = fields.get("rental_id"), fields.get("provider", "ssh")
         wrong = (
             "id" if not isinstance(fields["id"], str)
-            else "host" if not isinstance(fields["host"], str)
+            else "provider" if not isinstance(provider, str)
+            else "rental_id" if rental_id is not None and not isinstance(rental_id, str)
+            else "host" if not isinstance(fields["host"] if rental_id is None else fields.get("host", ""), str)
             else "port" if port is not None and not isinstance(port, int)
             else "identity_files" if not all(isinstance(path, str) for path in identity_files)
             else None
@@ -346,7 +360,7 @@ def _from_table(name: str, fields: Any) -> Pod:
         raise BadSettings(
             f"[pods.{name}] {wrong} = {fields[wrong]!r} is of the wrong kind.", hint="Mend it with: podlab config edit"
         )
-    address = SshAddress(
+    address = None if "host" not in fields else SshAddress(
         fields["host"], fields.get("user"), port, tuple(identity_files), proxy_jump=fields.get("proxy_jump")
-    )
-    return Pod(name, fields["id"], "ssh", address, fields.get("models_path"))
+    )  # fmt: skip
+    return Pod(name, fields["id"], provider if rental_id else "ssh", address, fields.get("models_path"), rental_id)

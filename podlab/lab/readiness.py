@@ -8,15 +8,25 @@ What is no good is told as BadDraw, and whoever rents ends it before the next on
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from podlab.errors import PodlabError, ProviderError, RateLimited, RentalFailed, StateDamaged, TransportError
+from podlab.errors import (
+    KeeperError,
+    PodlabError,
+    ProviderError,
+    RateLimited,
+    RentalFailed,
+    StateDamaged,
+    SupervisorError,
+    TransportError,
+)
 from podlab.events import Stage, Work
 from podlab.lab.attempts import BadDraw
 from podlab.lab.ending import look
 from podlab.lab.launches import LAG_S, Launch, Phase, find
 from podlab.lab.market import Market
+from podlab.lab.start_command import Heard, heard
 from podlab.renting import Armed, Rental, RentalLine, RentalState
 from podlab.units import duration_text
 
@@ -39,21 +49,8 @@ class Patience:
     poll_s: float = 4.0
 
 
-@dataclass(frozen=True)
-class Told:
-    """What the pod's own start command said in the provider's log. `armed` None: nothing yet."""
-
-    fingerprints: tuple[str, ...] = ()
-    armed: bool | None = None
-    detail: str = ""
-
-
 class Way(Protocol):
     """How a pod itself is reached. Called by one create at a time; each call may block for some seconds."""
-
-    def told(self, lines: tuple[RentalLine, ...]) -> Told:
-        """What the start command printed among these lines."""
-        ...
 
     def moved(self, launch: Launch, rental: Rental) -> None:
         """The pod has an address now, or another one: it is entered into the registry."""
@@ -110,8 +107,8 @@ class _Arrival:
         self._address: tuple[str, int] | None = None
         self._cursor: str | None = None
         self._lines: tuple[RentalLine, ...] = ()
-        self._told = Told()
-        self._is_armed = launch.armed_at is not None
+        self._heard = Heard()
+        self._key = ""
 
     def container(self) -> Work[None]:
         """Until its container runs, its switch said that it is armed, and there is an address for SSH."""
@@ -123,11 +120,10 @@ class _Arrival:
             if self._container_at is None:
                 self._wait_for_image(now)
                 yield self._stage("image", self._image_text())
-            elif self._told.armed is False:
-                raise self._bad(f"its switch cannot protect it: {self._told.detail or 'it does not say why'}")
-            elif not self._is_armed:
-                self._limit(self._container_at, self._patience.armed_s, "its switch was not armed", now)
-                yield self._stage("armed", "the container runs; its switch is not armed yet")
+            elif not self._heard.armed:
+                why = f" ({self._heard.detail})" if self._heard.detail else ""
+                self._limit(self._container_at, self._patience.armed_s, f"its switch was not armed{why}", now)
+                yield self._stage("armed", f"the container runs; its switch is not armed yet{why}")
             elif self._address is None:
                 self._limit(self._container_at, self._patience.sshd_s, "it got no public port for SSH", now)
                 yield self._stage("sshd", "armed; it has no public port yet")
@@ -141,10 +137,9 @@ class _Arrival:
         while True:
             yield self._stage("sshd", problem or "reaching it by SSH")
             try:
-                key = yield from self._way.knock(self.launch, self._told.fingerprints)
-                self.market.ledger.append("rent.armed", self.launch.id, key=key)
+                self._key = yield from self._way.knock(self.launch, self._heard.fingerprints)
                 return
-            except TransportError as error:
+            except (TransportError, KeeperError, SupervisorError) as error:
                 problem = error.message
             self._limit(begun_at, self._patience.sshd_s, f"it does not answer by SSH ({problem})", self.market.now())
             self.market.pause(self._patience.poll_s)
@@ -153,6 +148,7 @@ class _Arrival:
     def works(self) -> Work[None]:
         """Until its switch has heard from here and its GPUs have answered."""
         yield from self._tried("armed", "speaking to its switch", self._beaten)
+        self.market.ledger.append("rent.armed", self.launch.id, key=self._key)
         yield from self._tried("cuda", "looking at its GPUs", lambda: self._way.cuda(self.launch))
         yield self._stage("setup", "ready")
 
@@ -226,10 +222,8 @@ class _Arrival:
         self._cursor = fresh[-1].id
         self._spoken_at = self.market.now()
         self._lines = (*self._lines, *fresh)[-2000:]
-        told = self._way.told(self._lines)
-        prints = tuple(dict.fromkeys((*self._told.fingerprints, *told.fingerprints)))
-        self._told = replace(told, fingerprints=prints)
-        self._is_armed = self._is_armed or told.armed is True
+        started_at = self.rental.started_at
+        self._heard = heard(self._lines, since=None if started_at is None else started_at - 2.0)
 
     def _silent(self, error: ProviderError) -> None:
         waited_s = self.market.now() - self._answered_at

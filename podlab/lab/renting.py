@@ -6,21 +6,33 @@ create(workspace, market, wish)  the same, asked about, and then rented
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from podlab.catalog import catalog
 from podlab.catalog.reading import geometry_of
-from podlab.errors import AlreadyExists, NotAllowed, OutOfStock, ProviderUnavailable, RateLimited, Refused
+from podlab.errors import (
+    AlreadyExists,
+    BadArgument,
+    NotAllowed,
+    NotFound,
+    OutOfStock,
+    ProviderUnavailable,
+    RateLimited,
+    Refused,
+)
 from podlab.events import Ask, Notice, Stage, Work
 from podlab.lab.attempts import PRICE_SLACK_USD, Agreed, BadDraw, Crew, NothingCame, attempt
-from podlab.lab.candidates import Candidate, Need, accepted, rank, without
+from podlab.lab.candidates import Candidate, Need, accepted, lies_in, rank, without
 from podlab.lab.launches import Launch, all_launches
 from podlab.lab.market import Market
 from podlab.lab.money import WorstCase, check_order, most_usd, policy_text, worst_case_of_order
 from podlab.lab.offers import judge_of
 from podlab.lab.reconcile import reconcile
 from podlab.lab.rent_wish import RentWish
-from podlab.renting import Offer, Policy
+from podlab.providers.base import Belongings, Provider
+from podlab.renting import Offer, Policy, Template, Volume
 
 COUNTS = (1, 2, 4, 8)
 """Numbers of GPUs that are tried for a model where nobody says how many."""
@@ -91,6 +103,7 @@ def plan(market: Market, wish: RentWish) -> Work[RentPlan]:
     """
     wish.check()
     provider = market.provider(wish.provider)
+    wish = resolved(provider, wish)
     need = None if wish.for_model is None else (yield from _need(wish.for_model))
     counts = COUNTS if need is not None and wish.count is None else (wish.count or 1,)
     yield Stage("offers", f"Reading what {provider.name} offers")
@@ -102,6 +115,44 @@ def plan(market: Market, wish: RentWish) -> Work[RentPlan]:
         wish, accepted(ranked), tuple(each for each in ranked if each.refused),
         Policy(deadline_at, wish.budget_usd, wish.idle_s, wish.lease_s), at,
     )  # fmt: skip
+
+
+def resolved(provider: Provider, wish: RentWish) -> RentWish:
+    """The wish with the ids of the volume and template that it names, and in the volume's data center.
+
+    Raises NotFound for a name that the account has not, BadArgument for one of several or in another place.
+    """
+    if wish.volume is None and wish.template is None:
+        return wish
+    if not isinstance(provider, Belongings):
+        raise BadArgument(f"{provider.name} keeps no volumes and no templates.", hint="Leave them away.")
+    if wish.template is not None:
+        templates = (*provider.templates(), *provider.templates(public=True))
+        wish = replace(wish, template=_named("template", wish.template, templates).id)
+    if wish.volume is not None:
+        volume = _named("volume", wish.volume, provider.volumes())
+        if wish.regions and not any(lies_in(volume.data_center, region) for region in wish.regions):
+            raise BadArgument(
+                f"The volume {volume.name} is in {volume.data_center}, and --region says {', '.join(wish.regions)}.",
+                hint="Leave --region away.",
+            )
+        wish = replace(wish, volume=volume.id, regions=(volume.data_center,))
+    return wish
+
+
+Kept = TypeVar("Kept", Volume, Template)
+
+
+def _named(what: str, name: str, there: Sequence[Kept]) -> Kept:
+    found = [each for each in there if each.id == name] or [each for each in there if each.name == name]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise BadArgument(
+            f"{len(found)} {what}s are called {name!r}.", hint=f"Say which: {', '.join(each.id for each in found[:5])}"
+        )
+    known = ", ".join(each.name for each in there[:8]) or "none"
+    raise NotFound(f"The account has no {what} {name!r}.", hint=f"It has {known}. See: podlab pod {what}s")
 
 
 def refuse_empty(found: RentPlan) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from podlab.http import Http
     from podlab.lab.supervisor import PodSide
     from podlab.transport.base import Forward, Transport
+    from podlab.transport.kept import KeptTransport
+    from podlab.transport.ssh import SshTransport
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,6 @@ class Workspace:
         self._homes: dict[str, str] = {}
         self._forwards: dict[tuple[str, int], Forward] = {}
         self._transports: dict[str, Transport] = {}
-        self._addresses: dict[str, SshAddress | None] = {}
         self._lock = threading.Lock()
         self._opening = threading.Lock()
 
@@ -79,15 +80,20 @@ class Workspace:
         """The way to a pod, kept for the life of this process. Connects at its first use, not here."""
         with self._lock:
             known = self._transports.get(pod.id)
-            if known is not None and self._addresses[pod.id] == pod.address:
-                return known
-        if known is not None:  # a rented pod has another address after each start
-            self.drop_transport(pod.id)
+            if known is None:
+                known = self._transports[pod.id] = self._new_transport(pod)
+        if pod.rental_id is not None:
+            self.moved(pod)
+        return known
+
+    def moved(self, pod: Pod) -> None:
+        """A rented pod has another address now: what is open leads there from now on."""
+        from podlab.lab.following import FollowingTransport
+
         with self._lock:
-            if pod.id not in self._transports:
-                self._transports[pod.id] = self._new_transport(pod)
-                self._addresses[pod.id] = pod.address
-            return self._transports[pod.id]
+            known = self._transports.get(pod.id)
+        if isinstance(known, FollowingTransport):
+            known.moved(pod)
 
     def drop_transport(self, pod_id: str) -> None:
         """Close the way to a pod that is renamed, removed or pinned anew."""
@@ -224,6 +230,13 @@ class Workspace:
             from podlab.transport.local import LocalTransport
 
             return LocalTransport(pod.name)
+        if pod.rental_id is not None:
+            from podlab.lab.following import FollowingTransport
+
+            return FollowingTransport(pod, self._way, self._where)
+        return self._way(pod)
+
+    def _way(self, pod: Pod) -> KeptTransport | SshTransport:
         if pod.address is None:
             raise BadArgument(f"Pod {pod.name!r} has no address.", hint=f"Add it again: podlab pod remove {pod.name}")
         if self.value("keeper"):
@@ -234,3 +247,10 @@ class Workspace:
         from podlab.transport.ssh import SshTransport
 
         return SshTransport(pod.name, pod.address, HostKeys(), pod_id=pod.id)
+
+    def _where(self, pod: Pod) -> Pod | None:
+        """Where a rented pod is by now, None where it was."""
+        from podlab.lab import rented
+        from podlab.lab.market import Market
+
+        return rented.refreshed(self, Market.of(self), pod)

@@ -125,6 +125,10 @@ class KeptTransport(Transport):
         self._processes.add(process)
         return process
 
+    def move(self, address: SshAddress) -> None:
+        """The pod is at another address by now. The keeper leads its open forwards there with the next request."""
+        self._pod_ref = PodRef(self.pod, self._pod_ref.id, address)
+
     def open_port(self, remote_port: int, *, local_port: int = 0) -> Forward:
         """As the contract says; asking again gives the forward that is there, whatever `local_port` then says.
 

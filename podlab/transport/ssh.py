@@ -286,6 +286,10 @@ class SshTransport(Transport):
             forward.close()
         self._pool.close()
 
+    def move(self, address: SshAddress) -> None:
+        """The pod is at another address by now: connections that are open go on, new ones are made there."""
+        self._address = address
+
     def connect(self) -> None:
         """Connect now rather than at the first command; nothing happens when there is a connection."""
         self._pool.opened(self._pool.take(for_session=False)[0])

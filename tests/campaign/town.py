@@ -32,7 +32,6 @@ from podlab.lab.candidates import Candidate
 from podlab.lab.launches import Launch, Phase, all_launches, fold
 from podlab.lab.market import Market
 from podlab.lab.money import Caps
-from podlab.lab.readiness import Told
 from podlab.lab.reconcile import reconcile
 from podlab.lab.rent_wish import RentWish
 from podlab.ledger import Entry, Ledger
@@ -256,9 +255,10 @@ class Town:
         )  # fmt: skip
         self.switches[made.id] = switch
         book = self.company.books[made.id]
-        book.write(self.clock.now, "container", f"host key {PRINT}")
+        book.write(self.clock.now, "container", f"podlab: host key ssh-ed25519 {PRINT}")
         if draw != "never-armed":
-            book.write(self.clock.now, "container", "not armed: no key" if switch.broken else "armed")
+            said = "podlab: not armed: no key" if switch.broken else "podlab: armed {}"
+            book.write(self.clock.now, "container", said)
         if not switch.broken:
             self.clock.at(min(switch.lease_at, switch.deadline_at), lambda: self._switch_looks(made, switch))
 
@@ -549,12 +549,6 @@ class Way:
 
     def __init__(self, town: Town, process: Process, launch: Launch | None) -> None:
         self._town, self._process = town, process
-
-    def told(self, lines: tuple[RentalLine, ...]) -> Told:
-        said = [line.text for line in lines if line.source == "container"]
-        prints = tuple(text.split()[-1] for text in said if text.startswith("host key"))
-        armed = next((text == "armed" for text in reversed(said) if "armed" in text), None)
-        return Told(prints, armed, "no key" if armed is False else "")
 
     def moved(self, launch: Launch, rental: Rental) -> None:
         self._town.registry[launch.name] = launch.id
