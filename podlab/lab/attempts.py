@@ -74,6 +74,10 @@ class Crew(Protocol):
         """What all pods together may cost."""
         ...
 
+    def watched(self) -> str:
+        """See to it that somebody on this computer tends what is rented. "": so it is; else why nobody does."""
+        ...
+
     def start(self, launch_id: str, candidate: Candidate, policy: Policy) -> tuple[tuple[str, ...], Mapping[str, str]]:
         """The container's start command and the environment it needs, podlab's public SSH key included."""
         ...

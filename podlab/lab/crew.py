@@ -44,6 +44,12 @@ class Here:
         """As the settings say."""
         return Caps.of(self._workspace.value)
 
+    def watched(self) -> str:
+        """The keeper does, or this kernel where there is none."""
+        from podlab.lab.guarding import ensure_keeper
+
+        return ensure_keeper(self._workspace)
+
     def start(self, launch_id: str, candidate: Candidate, policy: Policy) -> tuple[tuple[str, ...], Mapping[str, str]]:
         """podlab's own start command, with its dead-man switch; and the key that opens the pod."""
         made = start_command(

@@ -208,6 +208,9 @@ def create(market: Market, wish: RentWish, crew: Crew) -> Work[Launch]:
     if not answer:
         why = "Nobody could be asked" if answer is None else "The answer was no"
         raise Refused(f"{why}, so nothing was rented.", hint="Say it in advance with --yes.")
+    if problem := crew.watched():
+        said = f"Nobody on this computer watches what is rented: {problem.rstrip('.')}. The switch on the pod does."
+        yield Notice(said, "warning")
     walk = _Walk(market, found, crew, most)
     return (yield from (_waited(walk) if waits else walk.once((yield from _requoted(market, found)))))
 

@@ -13,7 +13,7 @@ from podlab import settings
 from podlab.errors import BadArgument, NotFound
 from podlab.secrets import Secret
 from podlab.store import Store
-from podlab.types import Endpoint, Pod, SshAddress
+from podlab.types import Endpoint, Pod
 
 if TYPE_CHECKING:
     from podlab.chat import Conversation

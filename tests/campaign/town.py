@@ -590,6 +590,9 @@ class Crew:
     def caps(self) -> Caps:
         return Caps(max_pods=4)
 
+    def watched(self) -> str:
+        return ""
+
     def start(self, launch_id: str, candidate: Candidate, policy: Policy) -> tuple[tuple[str, ...], Mapping[str, str]]:
         return ("sleep", "infinity"), {"PUBLIC_KEY": "ssh-ed25519 AAAA"}
 
