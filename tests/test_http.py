@@ -457,3 +457,86 @@ def test_a_span_is_asked_for_and_no_more_is_read() -> None:
         assert server.ended.get(timeout=5) == "gone"
     assert len(found.content) == 1000
     assert b"range: bytes=100-1099\r\n" in asked.get(timeout=5).lower()
+
+
+def test_any_method_goes_out_once_and_any_answer_comes_back_as_it_is() -> None:
+    """Refusals and redirects too, with their headers; a body is sent as JSON; the program says its name."""
+    with serving(saying(answer(b"gone", "410 Gone", "Retry-After: 7\r\nLocation: /x\r\n"))) as server:
+        http = Http(server.url, key=Secret("key-12345678"), user_agent="podlab/test")
+        for method in ("DELETE", "PUT", "PATCH"):
+            found = http.ask(method, "/pods/a", content=b'{"a": 1}')
+            assert (found.status, found.content, found.headers["retry-after"]) == (410, b"gone", "7")
+    assert [request.split()[0] for request in server.requests] == [b"DELETE", b"PUT", b"PATCH"]
+    assert all(b"user-agent: podlab/test\r\n" in request.lower() for request in server.requests)
+    assert all(request.endswith(b'\r\n\r\n{"a": 1}') for request in server.requests)
+
+
+def test_what_never_left_says_so() -> None:
+    """No connection: certainly nothing was done. A connection and no answer: perhaps."""
+    with serving(saying(b"")) as server:
+        with pytest.raises(HttpError) as lost:
+            Http(server.url).ask("DELETE", "/pods/a")
+    with pytest.raises(HttpError) as refused:
+        Http(server.url).ask("DELETE", "/pods/a")
+
+    assert lost.value.sent
+    assert not refused.value.sent
+    assert len(server.requests) == 1
+
+
+def test_listening_gets_events_with_their_ids_and_asks_behind_the_last() -> None:
+    with serving(saying(SSE + b": hi\n\nid: 1\ndata: a\n\ndata: b\n\nid: 2\ndata: c\ndata: d\n\ndata: half")) as server:
+        found = list(Http(server.url, key=Secret("key-12345678")).listen("/logs?tail=5", last_id="0", silence_s=5))
+
+    assert [(event.id, event.data) for event in found] == [("1", "a"), ("1", "b"), ("2", "c\nd")]
+    head = server.requests[0].lower()
+    assert b"get /v1/logs?tail=5 " in head
+    assert b"last-event-id: 0\r\n" in head
+    assert b"authorization: bearer key-12345678\r\n" in head
+
+
+def test_listening_ends_with_silence_and_with_its_time() -> None:
+    """However lively the other side is, and whether or not what it sends makes events."""
+
+    def lively(connection: socket.socket, request: bytes) -> None:
+        connection.sendall(SSE)
+        dripping(connection, b": alive\n\n")
+
+    def mute(connection: socket.socket, request: bytes) -> None:
+        connection.sendall(SSE + b"data: a\n\n")
+        connection.settimeout(20)
+        connection.recv(1)
+
+    with serving(lively) as server:
+        assert list(Http(server.url).listen("/logs", whole_s=0.3)) == []
+    with serving(mute) as server:
+        assert [event.data for event in Http(server.url).listen("/logs", silence_s=0.3)] == ["a"]
+
+
+@pytest.mark.parametrize("status", ["404 Not Found", "302 Found", "503 No"])
+def test_listening_to_what_refuses_is_an_error_with_its_status(status: str) -> None:
+    with serving(
+        saying(answer(b'{"detail": "no"}', status, "Retry-After: 9\r\nLocation: http://127.0.0.1:1/\r\n"))
+    ) as server:
+        with pytest.raises(HttpError) as refused:
+            list(Http(server.url).listen("/logs"))
+
+    assert (refused.value.status, refused.value.retry_after) == (int(status[:3]), "9")
+    assert len(server.requests) == 1
+
+
+def test_listening_to_what_is_no_stream_is_an_error() -> None:
+    with serving(saying(answer(b"<html>hello</html>"))) as server, pytest.raises(HttpError, match="text/event-stream"):
+        list(Http(server.url).listen("/logs"))
+
+
+def test_listening_does_not_wait_for_a_head_without_end() -> None:
+    def drip(connection: socket.socket, request: bytes) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+        dripping(connection, b"x")
+
+    with serving(drip) as server:
+        began = time.monotonic()
+        with pytest.raises(HttpError, match="in time"):
+            list(Http(server.url).listen("/logs", first_s=0.3))
+        assert time.monotonic() - began < 10

@@ -118,10 +118,7 @@ class RunpodProvider:
             answer = self._functions()("get_pod", _checked(rental_id))
         except NotFound:
             return None
-        found = self._rental(self._line.object_in(answer or Answer(204, {}, b""), doing=doing), doing)
-        if found.id != rental_id:
-            raise self._line.unusable(doing, f"it is about pod {found.id}")
-        return found
+        return self._about(rental_id, answer or Answer(204, {}, b""), doing)
 
     def list(self) -> tuple[Rental, ...]:
         doing = "list pods"
@@ -253,11 +250,14 @@ class RunpodProvider:
     def _change(self, function: runpod_sdk.Function, rental_id: str, *, right: tuple[RentalState, ...]) -> None:
         """Start or stop; a refusal is no error where the pod is as it should be already."""
         try:
-            self._functions()(function, _checked(rental_id))
+            answer = self._functions()(function, _checked(rental_id))
         except WrongState:
             found = self.get(rental_id)
             if found is None or found.state not in right:
                 raise
+            return
+        if answer is not None:
+            self._about(rental_id, answer, f"change pod {rental_id}", write=True)
 
     def _delete(self, path: str, identity: str, what: str) -> None:
         try:
@@ -267,6 +267,13 @@ class RunpodProvider:
 
     def _rental(self, pod: dict[str, Any], doing: str, *, write: bool = False) -> Rental:
         return self._known(runpod_wire.rental(pod, self._proxy), doing, write=write)
+
+    def _about(self, rental_id: str, answer: Answer, doing: str, *, write: bool = False) -> Rental:
+        """The pod in an answer about that one."""
+        found = self._rental(self._line.object_in(answer, doing=doing, write=write), doing, write=write)
+        if found.id != rental_id:
+            raise self._line.unusable(doing, f"it is about pod {found.id}", write=write, status=answer.status)
+        return found
 
     def _known(self, found: T | None, doing: str, *, write: bool = False) -> T:
         if found is None:

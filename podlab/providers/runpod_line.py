@@ -65,6 +65,8 @@ class Line:
         answer = self.sent(method, path, doing=doing, body=body)
         if not 200 <= answer.status < 300:
             raise self.refused(answer, doing=doing, write=True)
+        if answer.content:  # a page of something in between is no success, whatever its status
+            self.object_in(answer, doing=doing, write=True)
         return answer
 
     def sent(self, method: str, path: str, *, doing: str, body: object = None, changes: bool = True) -> Answer:
