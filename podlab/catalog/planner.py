@@ -19,6 +19,7 @@ from podlab.catalog.catalog import ModelEntry
 from podlab.catalog.choice import Candidate
 from podlab.catalog.families import parsers_of
 from podlab.catalog.fit import DEFAULT_MEMORY_RATIO, FitResult, Wish, fit, widest
+from podlab.catalog.fit_file import HostRoom
 from podlab.catalog.geometry import Geometry, GpuRoom
 from podlab.catalog.gpus import type_of
 from podlab.catalog.recipes import Recipe
@@ -125,8 +126,9 @@ class _Trial:
 def plan(
     entry: ModelEntry, geometry: Geometry | None, recipes: Sequence[Recipe], rooms: Sequence[GpuRoom],
     wish: ServeWish = ANYTHING, *, engine: str = "vllm", version: str | None = None, judge: Judge = fit,
+    host: HostRoom | None = None,
 ) -> ServePlan:  # fmt: skip
-    """The way to serve a model on a pod whose GPUs are `rooms`; none means a CPU.
+    """The way to serve a model on a pod whose GPUs are `rooms`; none means a CPU, whose memory is `host`.
 
     Raises EngineUnavailable naming what does not fit and the nearest that does (not with `wish.force`), BadArgument
     for GPUs that are not there and options that contradict each other.
@@ -141,7 +143,7 @@ def plan(
             hint=f"Take {least} or newer, or add --force.",
         )
     if not rooms:
-        return _on_a_cpu(entry, asked, engine)
+        return _on_a_cpu(entry, asked, engine, host)
     refused: list[str] = []
     fitting = [
         r for r in recipes if r.engine == engine and asked.allows(r) and _usable(r, version, rooms, refused)
@@ -384,15 +386,32 @@ def parser_args(entry: ModelEntry, engine: str) -> tuple[str, ...]:
     )
 
 
-def _on_a_cpu(entry: ModelEntry, asked: _Asked, engine: str) -> ServePlan:
+def _on_a_cpu(entry: ModelEntry, asked: _Asked, engine: str, host: HostRoom | None) -> ServePlan:
     if asked.wish.gpus is not None or asked.step > 1:
         several = "" if asked.wish.gpus is not None else ", and the engine's own options ask for several"
         hint = "--gpus" if asked.wish.gpus is not None else "them"
         raise BadArgument(f"This pod has no GPU{several}.", hint=f"Leave {hint} out, or use another pod with --on POD.")
     own = entry.context or (entry.geometry.max_context if entry.geometry else None)
     context = asked.context or (min(own, COMFORTABLE) if own else None)
+    share = asked.memory_ratio
+    reasons = ["This pod has no GPU: it is served by the CPU."]
+    if share is None and engine == VLLM and not arguments.value_of(asked.wish.extra, "kv-cache-memory-bytes"):
+        share = _share_of_a_cpu(entry, host)
+        if share is not None:
+            reasons.append(f"{share:.0%} of its memory, of what is free: vLLM by itself would insist on 92%.")
     return ServePlan(
-        engine, context=context,
+        engine, context=context, memory_ratio=share,
         args=arguments.merged(parser_args(entry, engine), asked.wish.extra),
-        reasons=("This pod has no GPU: it is served by the CPU.", *asked.reasons),
+        reasons=(*reasons, *asked.reasons),
     )  # fmt: skip
+
+
+def _share_of_a_cpu(entry: ModelEntry, host: HostRoom | None) -> float | None:
+    """How much of a computer's memory vLLM may take: half of what is free, as other programs live there too; most of it
+    where the weights fill that half. None where the memory is not known, or next to none is free."""
+    if host is None or host.total_bytes <= 0:
+        return None
+    free = min(1.0, host.free_bytes / host.total_bytes)
+    weights = entry.geometry.weight_bytes if entry.geometry and entry.geometry.weight_bytes else 0
+    crowded = weights > 0.7 * 0.5 * host.free_bytes
+    return int(free * (0.9 if crowded else 0.5) * 100) / 100 or None

@@ -20,7 +20,7 @@ _MOMENT = r"\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.,\d]{0,12}Z?"
 _PREFIXES = tuple(
     re.compile(pattern)
     for pattern in (
-        r"\([A-Za-z][\w ]{0,40}(?:pid|rank|ip)=[^()]{1,80}\) ?",  # vLLM's and Ray's processes
+        r"\([A-Za-z][\w -]{0,40}(?:pid|rank|ip)=[^()]{1,80}\) ?",  # vLLM's and Ray's processes
         rf"{_LEVEL} \d\d-\d\d \d\d:\d\d:\d\d (?:\[[^\]]{{1,80}}\]|[\w./]{{1,60}}:\d{{1,6}}\]) ?",  # vLLM
         rf"{_MOMENT}(?: [A-Z]{{2}}\d{{1,3}}){{0,3}}\]?(?: +{_LEVEL}\b)? ?",  # SGLang, TGI
         r"\[rank\d{1,4}\]:? ?",

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _OWN_ENV = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
 """What the engine makes of `ServeSpec.gpus` by itself."""
 
+_CPU_SPACE = "VLLM_CPU_KVCACHE_SPACE"
 _NO_DRIVER = "no NVIDIA driver was found"
 """How the detail of remote/probe.py begins where NVIDIA's library is not there."""
 
@@ -68,8 +69,9 @@ def placed(
     environment = spec.environment
     version = environment.version if environment is not None else spec.engine_version
     plan = planner.plan(
-        entry, geometry, catalog.recipes_of(entry), rooms, asked, engine=engine.name, version=version or None
-    )
+        entry, geometry, catalog.recipes_of(entry), rooms, asked, engine=engine.name, version=version or None,
+        host=_host(sample, spec),
+    )  # fmt: skip
     recipe_env = tuple((name, value) for name, value in plan.env if name not in _OWN_ENV)
     return Placed(
         replace(
@@ -80,6 +82,15 @@ def placed(
         ),
         len(rooms), plan.reasons, plan.refused,
     )  # fmt: skip
+
+
+def _host(sample: PodSample, spec: ServeSpec) -> HostRoom | None:
+    """The pod's own memory; None where it is not known, or a person has said by vLLM's variable how much to take."""
+    host = sample.host
+    known = host.memory_total_bytes is not None and host.memory_available_bytes is not None
+    if not known or _CPU_SPACE in dict(spec.env):
+        return None
+    return HostRoom(host.memory_total_bytes or 0, host.memory_available_bytes or 0)
 
 
 def _refuse_unusable(pod: Pod, sample: PodSample) -> None:

@@ -320,6 +320,7 @@ CASES = (
     case("kv_too_small", "out_of_memory_kv", "estimated maximum model length is", good("--kv-cache-memory-bytes", "3000000", "--block-size", "32", env={"VLLM_CPU_KVCACHE_SPACE": None})),
     case("no_cache_blocks", "out_of_memory_kv", "No available memory for the cache blocks", good("--kv-cache-memory-bytes", "1000", env={"VLLM_CPU_KVCACHE_SPACE": None}), held_out=True),
     case("kv_too_large", "out_of_memory_kv", "", good(env={"VLLM_CPU_KVCACHE_SPACE": "4000"})),
+    case("memory_busy", "out_of_memory_weights", "less than desired CPU memory utilization", good("--gpu-memory-utilization", "0.999", env={"VLLM_CPU_KVCACHE_SPACE": None})),
     case("memory_limit", "out_of_memory_kv", "DefaultCPUAllocator", good(limits=small_memory(2_600 << 20))),
     case("oom_kill", "killed", "", in_cgroup(700 << 20), evidence="evidence = { oom_kills = 1 }"),
     case("worker_killed", "worker_died", "died unexpectedly", good(), killed_when_ready("VLLM::Worker")),

@@ -16,6 +16,7 @@ from podlab.catalog import arguments, choice, memory
 from podlab.catalog.catalog import ModelEntry, find, recipes_of
 from podlab.catalog.families import parsers_of
 from podlab.catalog.fit import FitResult, Wish, default_wish
+from podlab.catalog.fit_file import HostRoom
 from podlab.catalog.geometry import Geometry, GpuRoom
 from podlab.catalog.gpus import parse_gpus
 from podlab.catalog.planner import ServePlan, older, plan
@@ -319,6 +320,20 @@ def test_old_gpus_compute_in_half_precision() -> None:
     assert "--dtype" not in planned(SMALL, rooms_of("RTX 3090")).args
     own = planned(SMALL, rooms_of("2x V100 32GB"), ServeWish(extra=("--dtype", "float32")))
     assert own.args.count("--dtype") == 1
+
+
+def test_of_a_cpus_memory_half_of_what_is_free_is_taken() -> None:
+    """vLLM's own share, 92 %, is refused by vLLM itself on most computers that somebody works at."""
+    room = HostRoom(16 << 30, 10 << 30)
+    found = plan(find("Qwen/Qwen3-0.6B"), None, (), (), host=room)
+    assert found.memory_ratio == 0.31
+    assert any("31%" in reason for reason in found.reasons)
+    full = plan(find("Qwen/Qwen3-0.6B"), None, (), (), host=HostRoom(16 << 30, 3 << 30))
+    assert full.memory_ratio == 0.16, "its weights would leave nothing of a half"
+    assert plan(find("Qwen/Qwen3-0.6B"), None, (), ()).memory_ratio is None
+    assert plan(find("Qwen/Qwen3-0.6B"), None, (), (), ServeWish(memory_ratio=0.4), host=room).memory_ratio == 0.4
+    own = ServeWish(extra=("--kv-cache-memory-bytes", "1G"))
+    assert plan(find("Qwen/Qwen3-0.6B"), None, (), (), own, host=room).memory_ratio is None
 
 
 def test_a_pod_without_a_gpu_serves_by_its_cpu() -> None:

@@ -66,6 +66,9 @@ ROWS: tuple[Row, ...] = (
     Row(r"No available memory for the cache blocks", Cause.OUT_OF_MEMORY_KV),
     Row(r"on kv cache allocation is less than requested memory for kv", Cause.OUT_OF_MEMORY_KV,
         "Lower VLLM_CPU_KVCACHE_SPACE (GiB) or --kv-cache-memory-bytes below what is free."),
+    Row(r"Available memory on node .{0,80}is less than desired CPU memory utilization", Cause.OUT_OF_MEMORY_WEIGHTS,
+        "It was to take a larger share of the machine's memory than is free: start it with a smaller --memory, such as "
+        "--memory 50%, or end what takes the memory."),
     Row(r"Free memory on device .{0,80}is less than desired GPU memory utilization", Cause.OUT_OF_MEMORY_WEIGHTS,
         _OTHER_GPU, "https://github.com/ovg-project/kvcached/issues/29"),
     Row(r"quantization is currently not supported in", Cause.DRIVER_OR_DEVICE,
