@@ -139,13 +139,24 @@ def test_it_outlives_a_client(transport: KeptTransport, sshd: machines.Sshd, num
             one.stdout.readline()
             say(one)
             local_port, remote_pid, pid = heard(one)
-            os.killpg(one.pid, number)
-            one.wait(15)
+            strike(one, number)
         finally:
             end(one)
         wait_until_gone(remote_pid)  # its command went with it
         assert keeper_pid() == pid
         assert greeting(local_port) == b"hello\n"
+
+
+def strike(client: subprocess.Popen[str], number: signal.Signals) -> None:
+    """Send a signal until the client ends: an interrupt in the moment before a read blocks is heard only after it."""
+    for _ in range(15):
+        os.killpg(client.pid, number)
+        try:
+            client.wait(2)
+        except subprocess.TimeoutExpired:
+            continue
+        return
+    raise AssertionError("the client does not end")
 
 
 def test_killed_while_idle(transport: KeptTransport) -> None:
