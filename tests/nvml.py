@@ -1,4 +1,4 @@
-"""GPUs for tests on a machine that has none: a libnvidia-ml.so.1 compiled from tests/programs/nvml/nvml.c.
+"""GPUs for tests on a machine that has none: a libnvidia-ml.so.1 compiled from podlab/sandbox/nvml.c.
 
     cards = SimulatedGpus(tmp_path, [Gpu(used_mib=4096), Gpu(name="NVIDIA A100-SXM4-40GB", total_mib=40960)])
     monkeypatch.setenv(...)  or  start_sshd(..., environment=cards.environment())     what a program there needs
@@ -11,10 +11,7 @@ comes back by itself when that process has ended, as with a real driver.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import shutil
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +20,8 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parent / "programs" / "nvml" / "nvml.c"
+from podlab.sandbox.nvml_library import compiled
+
 WHY_SKIPPED = "install a C compiler for the simulated GPU library: apt-get install gcc libc6-dev"
 MISMATCH, DRIVER_NOT_LOADED, UNKNOWN = 18, 9, 999
 """Codes of nvml.h, for `init` and `error`."""
@@ -104,18 +102,7 @@ class SimulatedGpus:
 @cache
 def library() -> Path:
     """The folder with libnvidia-ml.so.1, compiled once for as long as its source stays as it is."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
+    folder = compiled(Path(tempfile.gettempdir()) / f"podlab-nvml-{os.getuid()}")
+    if folder is None:
         pytest.skip(WHY_SKIPPED)
-    digest = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]
-    folder = Path(tempfile.gettempdir()) / f"podlab-nvml-{os.getuid()}-{digest}"
-    if not (folder / "libnvidia-ml.so.1").exists():
-        made = Path(tempfile.mkdtemp())
-        command = [compiler, "-shared", "-fPIC", "-O2", "-Wl,-soname,libnvidia-ml.so.1", "-o",
-                   str(made / "libnvidia-ml.so.1"), str(SOURCE), "-lpthread"]  # fmt: skip
-        subprocess.run(command, check=True)
-        try:
-            made.rename(folder)
-        except OSError:  # another run was faster
-            shutil.rmtree(made)
     return folder

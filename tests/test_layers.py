@@ -68,7 +68,7 @@ DOORS: dict[tuple[str, str], str] = {
     ("__init__", "notebook"): "%load_ext podlab",
 }
 
-PARAMIKO = {"transport/ssh.py", "transport/tunnel.py"}
+PARAMIKO = {"transport/ssh.py", "transport/tunnel.py", "sandbox/ssh_server.py"}
 PRINTS = {"cli.py"}
 HTML_TAG = re.compile(
     r"</(?:a|b|br|code|div|em|h[1-6]|hr|i|img|input|li|ol|p|pre|script|span|strong|style|svg|table|tbody|td|th|thead|tr|ul)>"

@@ -27,8 +27,8 @@ from podlab.sandbox.meter import Meter
 from podlab.sandbox.records import Caller, Pace, PodRecord, Problem, Status, VolumeRecord, Wanted
 from podlab.sandbox.stock import Stock
 
-Happening = Literal["boot", "restart", "halt", "remove"]
-"""What a pod's machine has to do: run its container, run it anew, end all its processes, be gone."""
+Happening = Literal["boot", "restart", "halt", "remove", "move"]
+"""What a pod's machine has to do: run its container, run it anew, end all its processes, be gone, take other ports."""
 Listener = Callable[[PodRecord, Happening], None]
 CENT_DUST = 1e-9
 """Dollars that are the rest of a rounding."""
@@ -307,10 +307,12 @@ class Company:
         return {port: self.rng.randrange(20_000, 60_000) for port in pod.ports}
 
     def move_ports(self, id: str) -> None:
-        """A pod that runs gets other public ports. With a listener it is for the machine to follow."""
+        """A pod that runs gets other public ports."""
         with self.lock:
             pod = self.pods[id]
-            pod.public_ports = self.draw_ports(pod)
+            if self._listen is None:
+                pod.public_ports = self.draw_ports(pod)
+            self._tell(pod, "move")
 
     def _down(self, pod: PodRecord) -> None:
         pod.came_up, pod.up_since, pod.running_at, pod.ip, pod.public_ports = False, None, None, "", {}

@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from podlab.sandbox.asking import Answer, Request
 from podlab.sandbox.company import Company
+from podlab.sandbox.machines import Machines
 from podlab.sandbox.records import Pace
 from podlab.sandbox.rest import Rest
 
@@ -152,6 +153,7 @@ class Running:
     key: str
     company: Company
     rest: Rest
+    machines: Machines | None
     _stop: Callable[[], None]
 
     def stop(self) -> None:
@@ -169,11 +171,17 @@ def start(
     seed: int | None = None,
     now: Callable[[], float] = time.time,
     requests_per_minute: int = 6000,
+    machines: bool = True,
 ) -> Running:
-    """Open a company in this process. `speed` 60: a minute costs an hour. `home` is a folder of its own."""
+    """Open a company in this process. `speed` 60: a minute costs an hour. `home` is a folder of its own.
+
+    Without `machines` its pods are words only: nothing runs, and their addresses lead nowhere.
+    """
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     rng = random.Random(seed)  # noqa: S311 - ids and ports, no keys
-    company = Company(now=now, rng=rng, pace=pace, balance_usd=balance_usd, billing_speed=speed)
+    park = Machines(home) if machines else None
+    listen = park.listen if park else None
+    company = Company(now=now, rng=rng, pace=pace, balance_usd=balance_usd, billing_speed=speed, listen=listen)
     rest = Rest(company, requests_per_minute=requests_per_minute)
     server = Server(("127.0.0.1", port), rest.answer)
     over = threading.Event()
@@ -186,11 +194,16 @@ def start(
         threading.Thread(target=tick, name="sandbox clock", daemon=True),
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, name="sandbox", daemon=True),
     ]
+    url = f"http://127.0.0.1:{server.server_address[1]}"
+    if park:
+        park.open(company, url)
     for thread in threads:
         thread.start()
 
     def stop() -> None:
         over.set()
+        if park:
+            park.close()
         server.hang_up()
         server.shutdown()
         server.server_close()
@@ -199,5 +212,4 @@ def start(
         for thread in threads:
             thread.join(5)
 
-    url = f"http://127.0.0.1:{server.server_address[1]}"
-    return Running(url, company.key, company, rest, stop)
+    return Running(url, company.key, company, rest, park, stop)

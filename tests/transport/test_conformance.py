@@ -26,10 +26,11 @@ from podlab.transport.kept import KeptTransport, stop_keeper
 from podlab.transport.local import LocalTransport
 from podlab.transport.ssh import SshTransport
 from tests import machines
+from tests.sandbox_pods import Tenant, a_tenant
 
-KINDS = ("local", "ssh", "kept", "dash")
+KINDS = ("local", "ssh", "kept", "dash", "sandbox")
 """`kept` is ssh through a keeper of its own, `dash` is ssh to a user whose login shell is dash, `ssh` to the user who
-runs the tests (usually bash)."""
+runs the tests (usually bash), `sandbox` is ssh to a pod of the simulated company."""
 
 HOSTILE = ["", " ", "-n", "--help", "$(touch marker)", "`touch marker`", "a;touch marker", "a'b", 'a"b', "a\\b", "a\nb",
            "\t", "*", "~", "~root", "!!", "#x", "&", "|", ">marker", "{a,b}", "=ls", "a=b", "%s", "é漢",
@@ -51,10 +52,24 @@ def dash_machine() -> Iterator[machines.Sshd]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def sandbox_pod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Tenant, str]]:
+    with a_tenant(tmp_path_factory.mktemp("sandbox")) as tenant:
+        pod = tenant.rent()
+        tenant.address(pod)
+        tenant.machine(pod).sshd.own_ports_only = False  # the servers below run in the process of the test
+        yield tenant, pod
+
+
 @pytest.fixture(params=KINDS)
 def way(request: pytest.FixtureRequest, tmp_path: Path, own_home: Path) -> Iterator[Way]:
     if request.param == "local":
         yield Way(LocalTransport(), tmp_path, own_home)
+        return
+    if request.param == "sandbox":
+        tenant, pod = request.getfixturevalue("sandbox_pod")
+        with tenant.reach(pod) as to_pod:
+            yield Way(to_pod, tmp_path, tenant.folder(pod) / "root")
         return
     machine: machines.Sshd = request.getfixturevalue("dash_machine" if request.param == "dash" else "sshd")
     folder = tmp_path

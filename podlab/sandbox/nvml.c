@@ -1,7 +1,7 @@
 /* A libnvidia-ml.so.1 without a GPU: what pynvml calls, answered from a text file that $PODLAB_NVML_STATE names.
  *
- * The file is read again whenever it changes, so a test can lose a card or fill its memory while a program looks on.
- * Its lines (written by tests/nvml.py):
+ * The file is read again whenever it changes, so a card can be lost or its memory filled while a program looks on.
+ * Its lines (written by gpus.py, and for tests by tests/nvml.py):
  *
  *   init CODE | init hang           what nvmlInit returns (0), or that it does not while this line stands
  *   driver TEXT                     570.86.15
