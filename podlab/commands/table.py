@@ -108,8 +108,8 @@ def main_help(*, magic: bool = False) -> str:
     """What `podlab --help` shows, or `%podlab`."""
     start = "%podlab" if magic else "podlab"
     version = "" if magic else " podlab --version shows the version."
-    width = max(len(name) for name in _GROUPS) + 3
     alone = [verb for verb in VERBS if not verb.group]
+    width = max(len(name) for name in (*_GROUPS, *(verb.name for verb in alone))) + 2
     lines = [f"usage: {start} COMMAND ...", "", "Serve open models on any machine with a GPU, or on this one.", ""]
     lines += [f"  {name:<{width}}{about}" for name, about in _GROUPS.items()]
     lines += [f"  {verb.name:<{width}}{verb.summary}" for verb in alone]
