@@ -123,6 +123,7 @@ NOTES = {
     "model catalog": "with a model's name a [ModelDetail](#modeldetail)",
     "model list": "with `--files` a [FileList](#filelist)",
     "model stop": "with `--all` a [Done](#done)",
+    "pod show": "of a pod that only the ledger knows a [RentalDetail](#rentaldetail)",
     "pod logs": "with `--follow` a [Done](#done), unless it is followed with `--json`",
     "pod create": "with `--dry-run` a [PodPlan](#podplan)",
     "model url": "with `--show-key` a [Done](#done)",

@@ -31,14 +31,18 @@ VERBS = (
         ),
         example="%pod import pi", changes=True,
     ),
-    Verb("pod", "list", "List the pods, and whether each answers now.", "pod.list_pods", example="%pod list"),
+    Verb(
+        "pod", "list", "List the pods, whether each answers now, and what the rented ones cost.", "pod.list_pods",
+        options=(Option("--all", "also rented pods that have ended", kind=bool),), example="%pod list",
+        despite_config=True,
+    ),
     Verb(
         "pod", "use", "Choose the pod that commands without --on mean, or show it.", "pod.use",
         operands=(Operand("pod", "the pod's name", "?", values="pods"),), example="%pod use local", changes=True,
     ),
     Verb(
         "pod", "show", "Show a pod: its machine, its disk, whether it answers.", "pod.show",
-        operands=(POD,), options=(HOST_KEY,), example="%pod show local", on_pod=True,
+        operands=(POD,), options=(HOST_KEY,), example="%pod show local", on_pod=True, despite_config=True,
     ),
     Verb(
         "pod", "gpu", "Show a pod's GPUs now: use, memory, temperature, power, and who holds them.", "pod.gpu",

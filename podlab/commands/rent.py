@@ -63,6 +63,37 @@ VERBS = (
         options=(*MACHINE, *LIMITS, PROVIDER), example="%pod plan --gpu A40,L40S --ttl 2h",
     ),
     Verb(
+        "pod", "create", "Rent a pod: walk down the list until one is had, and bring it to where SSH and CUDA work.",
+        "rent.create",
+        detail="It shows what it costs an hour, its cap, its deadline and the worst case, and needs a yes or --yes; "
+        "it is refused when the price moved meanwhile. What does not start is ended before another is tried. "
+        "With --dry-run it shows the plan. The host key is checked against the company's log stream; where that "
+        f"does not show it, it needs --host-key or a yes of its own. {_ENDS}",
+        operands=(Operand("name", "what to call it (default: podlab-DATE-NNN)", "?"),),
+        options=(
+            *MACHINE, *LIMITS,
+            Option("--wait", "how long to wait for stock, such as 30m, at the price that --max-price allows",
+                   metavar="TIME"),
+            Option("--interactive", "choose the machine from a list in the terminal", kind=bool), HOST_KEY, PROVIDER,
+        ),
+        example="%pod create lab --gpu A40 --ttl 2h --budget 2 --yes", changes=True,
+    ),
+    Verb(
+        "pod", "start", "Start a stopped pod, or rent the same anew where its machine has no free GPU.", "rent.start",
+        detail="It asks its price. Rented anew is only what has its files on a network volume, and that asks again: "
+        "the old machine is ended first. A start that goes wrong is stopped again, so that its disk is not lost.",
+        operands=(RENTED,), options=(HOST_KEY,), example="%pod start lab", on_pod=True, changes=True,
+    ),
+    Verb(
+        "pod", "resume", "The same as pod start.", "rent.start",
+        operands=(RENTED,), options=(HOST_KEY,), example="%pod resume lab", on_pod=True, changes=True,
+    ),
+    Verb(
+        "pod", "stop", "Stop a rented pod: its GPU is given back, its disk is billed on.", "rent.stop",
+        detail="A stopped pod may find no free GPU when it is started again.",
+        operands=(RENTED,), example="%pod stop lab", on_pod=True, changes=True, despite_config=True,
+    ),
+    Verb(
         "pod", "terminate", "End rented pods for good, and stay until their company has said twice that they are gone.",
         "ending.terminate",
         detail="Network volumes are not touched, and are billed on. Interrupting does not take it back: the keeper "
@@ -73,6 +104,11 @@ VERBS = (
             Option("--no-wait", "do not wait for the proof; the keeper gets it", kind=bool),
         ),
         example="%pod terminate lab --yes", on_pod=True, changes=True, despite_config=True,
+    ),
+    Verb(
+        "pod", "wait", "Wait until a rented pod is ready, each stage with its clock.", "rent.wait",
+        detail="Rented, image, container, sshd, CUDA, set up: fed by the company's log stream and by the pod itself.",
+        operands=(RENTED,), options=(HOST_KEY,), example="%pod wait lab", on_pod=True,
     ),
     Verb(
         "pod", "extend", "Let a rented pod live longer or cost more; what may cost more asks.", "money.extend",
@@ -103,6 +139,11 @@ VERBS = (
         detail="Pods that podlab did not create are shown and never touched. Ends with 1 when a pod of ours is billed "
         "and is in no list of this computer.",
         options=(PROVIDER,), example="%pod orphans", despite_config=True,
+    ),
+    Verb(
+        "pod", "claim", "Take a pod of ours that was found orphaned back into the list of pods.", "rent.claim",
+        operands=(Operand("pod", "its name or the company's id of it, as `pod orphans` shows it"),),
+        example="%pod claim lab", changes=True,
     ),
     Verb(
         "pod", "logs", "Show what a rented pod's company logs of it: the image's pull, its container, its start.",

@@ -13,6 +13,7 @@ from typing import Any
 
 from podlab.catalog.fit import GpuParts
 from podlab.commands.rent_results import ROWS as RENT_ROWS
+from podlab.commands.rent_results import RentalDetail
 from podlab.loadtest import Level
 from podlab.types import (
     CachedModel,
@@ -63,6 +64,8 @@ class PodList:
     """Pods, each with what a check just found."""
 
     pods: tuple[PodStatus, ...]
+    rentals: tuple[RentalDetail, ...] = ()
+    """Those that are rented, also where they are in no list; with --all those that have ended, too."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,8 @@ class PodDetail:
     driver: str | None = None
     cuda: str | None = None
     """The newest CUDA the driver can run, such as "12.8"."""
+    rental: RentalDetail | None = None
+    """What it costs and what ends it; null for a pod that is not rented."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from podlab.commands.rent_results import CostList, CostRow, OrphanList, OrphanRow
 from podlab.display.layout import Block, Cell, Line
-from podlab.display.rent import company_text, rate_cell, simulated_line, state_cell, usd_cell
+from podlab.display.rent import company_text, rate_cell, simulated_line, simulated_names, state_cell, usd_cell
 from podlab.display.tables import Column, table_by
 from podlab.units import usd_text
 
@@ -19,11 +19,11 @@ def _columns(by: str) -> tuple[Column, ...]:
         Column(by, lambda row, now: Cell(row.of or _NOBODY.get(by, "-"))),
         Column("now", lambda row, now: rate_cell(row.usd_per_hour) if row.open_pods else Cell("-"), numeric=True),
         Column("today", lambda row, now: usd_cell(row.today_usd), numeric=True),
-        Column("this month", lambda row, now: usd_cell(row.month_usd), numeric=True),
+        Column("this month", lambda row, now: usd_cell(row.month_usd), numeric=True, spare=1),
         Column("in all", lambda row, now: usd_cell(row.total_usd), numeric=True),
         Column("billed", lambda row, now: usd_cell(row.billed_usd), numeric=True),
-        Column("bill less ours", lambda row, now: _difference(row), numeric=True, spare=1),
-        Column("pods", lambda row, now: Cell(str(row.pods)), numeric=True, spare=2),
+        Column("bill less ours", lambda row, now: _difference(row), numeric=True, spare=2),
+        Column("pods", lambda row, now: Cell(str(row.pods)), numeric=True, spare=3),
     )
 
 
@@ -61,9 +61,9 @@ def _sum(row: CostRow, value: CostList | None) -> str:
 _ORPHANS = (
     Column("pod", lambda row, now: Cell(row.name or row.rental_id or row.launch)),
     Column("whose", lambda row, now: Cell(row.owner, tone="bad" if row.owner == "ours" else "quiet")),
-    Column("state", lambda row, now: state_cell(row.state)),
-    Column("price", lambda row, now: rate_cell(row.usd_per_hour), numeric=True),
-    Column("company", lambda row, now: Cell(company_text(row.provider, row.simulated)), spare=1),
+    Column("state", lambda row, now: state_cell(row.state), spare=1),
+    Column("price", lambda row, now: rate_cell(row.usd_per_hour), numeric=True, spare=2),
+    Column("company", lambda row, now: Cell(company_text(row.provider, row.simulated)), spare=3),
     Column("found", lambda row, now: Cell(row.found)),
     Column("what to do", lambda row, now: Cell(row.fix)),
 )
@@ -73,6 +73,7 @@ def _orphans(value: OrphanList, now: float) -> tuple[Block, ...]:
     blocks: list[Block] = list(_verdict(value))
     if value.orphans:
         blocks.append(table_by(_ORPHANS, value.orphans, now=now, empty=""))
+        blocks += simulated_names((row.name, row.provider) for row in value.orphans if row.simulated)
     blocks += [Line(Cell(problem, "bad")) for problem in value.problems]
     return tuple(blocks)
 

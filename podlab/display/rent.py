@@ -45,6 +45,17 @@ def simulated_line(provider: str) -> Line:
     return Line(Cell(f"Simulated: {provider} is a pretended company, and its dollars are none.", tone="busy"))
 
 
+def simulated_names(rows: Iterable[tuple[str, str]]) -> tuple[Line, ...]:
+    """Which rows of a table are pretended, as (name, company): a line where there are any."""
+    named: dict[str, list[str]] = {}
+    for name, company in rows:
+        named.setdefault(company, []).append(name)
+    return tuple(
+        Line(Cell(f"Simulated: {', '.join(names)}. {company} is a pretended company.", tone="busy"))
+        for company, names in named.items()
+    )
+
+
 def rate_cell(usd_per_hour: float | None) -> Cell:
     """A price for an hour."""
     return Cell("-" if usd_per_hour is None else f"{usd_text(usd_per_hour)}/h")
@@ -117,12 +128,12 @@ _CANDIDATES = (
 _RENTALS = (
     Column("pod", lambda row, now: Cell(row.name)),
     Column("state", lambda row, now: state_cell(row.state)),
-    Column("GPU", lambda row, now: Cell(gpu_text(row.gpu, row.gpu_count)), spare=2),
-    Column("price", lambda row, now: rate_cell(row.usd_per_hour), numeric=True),
-    Column("has cost", lambda row, now: usd_cell(row.spent_usd), numeric=True),
-    Column("ends in", ends_cell),
+    Column("GPU", lambda row, now: Cell(gpu_text(row.gpu, row.gpu_count)), spare=3),
+    Column("price", lambda row, now: rate_cell(row.usd_per_hour if row.ended_at is None else None), numeric=True),
+    Column("has cost", lambda row, now: usd_cell(row.spent_usd), numeric=True, spare=1),
+    Column("ends in", ends_cell, spare=2),
     Column("protection", lambda row, now: protection_cell(row)),
-    Column("company", lambda row, now: Cell(company_text(row.provider, row.simulated)), spare=1),
+    Column("company", lambda row, now: Cell(company_text(row.provider, row.simulated)), spare=4),
 )
 
 
@@ -251,7 +262,8 @@ def rental_table(rentals: Sequence[RentalDetail], now: float) -> tuple[Block, ..
         for rental in rentals
         if rental.protection in ("partly", "unprotected")
     ]
-    return (table, *lines)
+    pretended = simulated_names((rental.name, rental.provider) for rental in rentals if rental.simulated)
+    return (table, *pretended, *lines)
 
 
 def _rental_list(value: RentalList, now: float) -> tuple[Block, ...]:

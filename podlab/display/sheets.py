@@ -43,6 +43,7 @@ from podlab.display.fit import fit_report
 from podlab.display.gpus import driver_text, gpus_text, pod_sample
 from podlab.display.layout import Block, Cell, Facts, Line, Prose, Steps, Verbatim
 from podlab.display.rent import DRAWN as RENT_DRAWN
+from podlab.display.rent import rental_facts, rental_table
 from podlab.display.tables import (
     age_cell,
     bytes_cell,
@@ -74,7 +75,6 @@ from podlab.types import (
 from podlab.units import age_text, bytes_text, duration_text, memory_text, rate_text
 
 _EMPTY: dict[type, tuple[str, type, str]] = {
-    PodList: ("pods", PodStatus, "No pods yet."),
     ModelList: ("models", ModelRow, "No models match."),
     TunnelList: ("tunnels", TunnelRow, "No open tunnels."),
     SettingList: ("settings", SettingRow, "No settings."),
@@ -142,7 +142,13 @@ def _pod_detail(value: PodDetail, now: float) -> tuple[Block, ...]:
         ("GPUs", Cell("" if value.gpus is None else gpus_text(value.gpus) or "none")),
         ("driver", Cell(driver_text(value.driver, value.cuda))),
     ]
-    return (Facts(_present(pairs)),)
+    rental = () if value.rental is None else rental_facts(value.rental, now)
+    return (Facts(_present(pairs)), *rental)
+
+
+def _pod_list(value: PodList, now: float) -> tuple[Block, ...]:
+    table = table_of(value.pods, PodStatus, now=now, empty="No pods yet.")
+    return (table, *rental_table(value.rentals, now)) if value.rentals else (table,)
 
 
 def _endpoint_list(value: EndpointList, now: float) -> tuple[Block, ...]:
@@ -413,6 +419,7 @@ def _fields(value: Any, now: float) -> tuple[Block, ...]:
 _DRAWN: dict[type, Callable[[Any, float], tuple[Block, ...]]] = {
     Done: _done,
     Plan: _plan,
+    PodList: _pod_list,
     PodDetail: _pod_detail,
     PodSample: pod_sample,
     EndpointList: _endpoint_list,

@@ -184,12 +184,21 @@ class _Grid:
         entries = (_width(sanitize.line(row[index].text)) for row in self._table.rows)
         return max(*map(_width, self._table.heads[index].title.split(" ")), *entries)
 
+    def _longest_word(self, index: int) -> int:
+        entries = (sanitize.line(row[index].text) for row in self._table.rows)
+        return max(_width(word) for entry in (self._table.heads[index].title, *entries) for word in entry.split(" "))
+
     def _shared(self, kept: list[int], room: int) -> dict[int, int]:
         """A width for each column: the least of each, then what is left to those that want little more first."""
         widths = {index: self._least(index) for index in kept}
         room -= sum(widths.values())
         for index in filter(self._gives_way, kept):
             less = min(max(0, -room), max(0, widths[index] - _NARROWEST))
+            widths[index] -= less
+            room += less
+        # Rather broken between its words than another one within a word.
+        for index in sorted(kept, key=lambda index: -widths[index]):
+            less = min(max(0, -room), max(0, widths[index] - self._longest_word(index)))
             widths[index] -= less
             room += less
         by_want = sorted(kept, key=lambda index: self._widths[index] - widths[index])

@@ -31,7 +31,10 @@ def names(workspace: Workspace, values: str) -> list[str]:
         case "datacenters":
             return workspace.store.words("datacenters")
         case "rentals":
-            return [pod.name for pod in pods.all_pods() if pod.rental_id]
+            from podlab.lab.rented_names import rental_names
+            from podlab.ledger import Ledger
+
+            return rental_names(Ledger())
         case "settings":
             return [setting.name for setting in settings.SETTINGS]
         case "secrets":

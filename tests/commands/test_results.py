@@ -63,7 +63,7 @@ VALUES: dict[str, Any] = {
     "CacheQuota": results.CacheQuota(DISK, ("hf:a/b",)),
     "Done": results.Done("It is done.", {"pod": "lab"}),
     "Plan": results.Plan(("do this",)),
-    "PodList": results.PodList((STATUS,)),
+    "PodList": results.PodList((STATUS,), (RENTAL,)),
     "PodDetail": results.PodDetail(STATUS, "host", "Linux", "3.11", 4, 8, 16, "/home/me", (GPU,), "570.86", "12.8"),
     "EndpointList": results.EndpointList((ENDPOINT,), (STATUS,), (FOREIGN,)),
     "EndpointDetail": results.EndpointDetail(ENDPOINT, ("server", "--port"), ("last line",), FREED),
@@ -137,8 +137,8 @@ ENDPOINT_KEYS = (
 PROMISED = {
     "Done": "text changed",
     "Plan": "would",
-    "PodList": "pods",
-    "PodDetail": "pod hostname system python cpu_count memory_bytes free_disk_bytes home gpus driver cuda",
+    "PodList": "pods rentals",
+    "PodDetail": "pod hostname system python cpu_count memory_bytes free_disk_bytes home gpus driver cuda rental",
     "EndpointList": "endpoints pods foreign",
     "EndpointDetail": "endpoint command log freed",
     "ModelRow": ("id summary engine source parameters size_bytes context licence active_parameters gated fits how"),
@@ -298,7 +298,7 @@ def test_a_status_is_flat_wherever_it_stands() -> None:
         "host": "gpu.example", "user": "me",
         "port": 2222, "identity_files": ["~/.ssh/id"], "alias": None, "proxy_jump": None,
     }  # fmt: skip
-    assert strict(VALUES["PodList"]) == {"pods": [flat]}
+    assert strict(VALUES["PodList"])["pods"] == [flat]
     assert strict(VALUES["PodDetail"])["pod"] == flat
     assert strict(VALUES["EndpointList"])["pods"] == [flat]
 

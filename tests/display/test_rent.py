@@ -7,9 +7,22 @@ from typing import Any
 
 import pytest
 
-from podlab.commands.rent_results import CandidateRow, OfferList, OfferRow, PodPlan
+from podlab.commands.rent_results import (
+    CandidateRow,
+    CostList,
+    CostRow,
+    DoctorReport,
+    OfferList,
+    OfferRow,
+    OrphanList,
+    OrphanRow,
+    PodPlan,
+    RentalDetail,
+)
+from podlab.commands.results import PodDetail, PodList
 from podlab.display.html import html
 from podlab.display.text import text
+from podlab.types import Check, Pod, PodState, PodStatus, SshAddress
 from tests.display.test_widths import flat, shown
 
 NOW = time.time()
@@ -35,7 +48,47 @@ PLAN = PodPlan(
     "lab", "sandbox", True, (TRIED, *REFUSED), 0.4456, 0.0056, 0.0111, 10.0, 28800.0, 1800.0, 600.0, 3.56, 0.19,
     "its switch ends it 10 min after the last word from here", "runpod/pytorch:2.8.0-py3.11-cuda12.8.1",
 )  # fmt: skip
-EVERYTHING = (OFFERS, PLAN)
+HEARD = "its switch is armed, and the keeper tends it"
+RENTAL = RentalDetail(
+    "podlab-2026-11-25-001", "l1", "sandbox", True, "running", "podlab-2026-11-25-001-ab12cd34", "x8k2p0q7", "A40", 1,
+    "secure", "EU-SE-1", 0.4056, 1.23, 1.2, 10.0, NOW + 4 * 3600, 1800.0, 600.0, NOW - 3 * 3600, 10_700.0, "protected",
+    HEARD, 1.34, NOW + 720, "its switch ends it 10 min after the last word from here", model="qwen3-8b",
+    notebook="rent.ipynb",
+)  # fmt: skip
+ALONE = RentalDetail(
+    "lab", "l2", "runpod", False, "running", gpu="H100", gpu_count=2, usd_per_hour=5.98, spent_usd=2.5,
+    protection="unprotected", protection_detail="its switch was not heard yet, and nobody here tends it",
+    worst="nobody else ends it: it is billed until the account has no money left",
+)  # fmt: skip
+OVER = RentalDetail(
+    "old", "l3", "runpod", False, "ended", gpu="L4", spent_usd=0.4, ended_at=NOW - 7200, why="a person said so"
+)
+STATUS = PodStatus(
+    Pod(RENTAL.name, "l1", "sandbox", SshAddress("127.0.0.1", "root", 40123), None, "x8k2p0q7"), PodState.REACHABLE, NOW
+)
+PODS = PodList((STATUS,), (RENTAL, ALONE, OVER))
+DETAIL = PodDetail(STATUS, rental=RENTAL)
+COSTS = CostList(
+    (
+        CostRow("qwen3-8b", 0.4, 1.2, 3.4, 0.44, 3.1, -0.05, 3, 1), CostRow("", 0.0, 0.2, 0.2, 0.0, None, None, 1, 0),
+        CostRow("tiny", 0.01, 0.01, 0.01, 0.41, None, None, 1, 1, True),
+    ),
+    "model", CostRow("", 0.4, 1.4, 3.6, 0.44, 3.1, -0.05, 4, 1),
+    CostRow("", 0.01, 0.01, 0.01, 0.41, None, None, 1, 1, True), 5.0, 20.0,
+)  # fmt: skip
+ORPHANS = OrphanList(
+    (
+        OrphanRow("lab", "runpod", False, "ours", "running", "it is in no list of pods here", 0.44, "x8k2", "l2",
+                  NOW - 60, "podlab pod claim lab, or podlab pod terminate lab"),
+        OrphanRow("render-7", "sandbox", True, "foreign", "stopped", "not rented from here: podlab never touches it"),
+    ),
+    ("runpod", "sandbox"), 2, ("runpod could not be asked: 503",),
+)  # fmt: skip
+DOCTOR = DoctorReport(
+    False, "sandbox", True,
+    (Check("key", "ok", "accepted"), Check("clock", "failed", "12 min ahead of the company's", "Set the clock.")),
+)  # fmt: skip
+EVERYTHING = (OFFERS, PLAN, PODS, DETAIL, COSTS, ORPHANS, DOCTOR)
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 130])
@@ -78,3 +131,55 @@ def test_a_plan_with_nothing_to_try_says_so() -> None:
     said = text(PodPlan("lab", "runpod", False, REFUSED), now=NOW)
     assert said.startswith("lab cannot be rented from runpod like this.")
     assert "no stock now" in said and "cap" not in said
+
+
+@pytest.mark.parametrize("width", [60, 80, 130])
+def test_a_rented_pod_shows_its_price_its_cost_and_its_protection_in_words(width: int) -> None:
+    """Whatever the width: what it costs, what ends it, how sure that is, and what it costs if this computer died."""
+    said = flat(shown(DETAIL, width))
+    assert "price $0.41/h" in said and "has cost $1.23, of which $1.20 are billed" in said
+    assert "limits ends in 4 h, at $10.00, when idle for 30 min or 10 min after the last word from here" in said
+    assert f"protection protected: {HEARD}" in said
+    assert "worst case $1.34 if this computer died now: its switch ends it 10 min after" in said
+    assert "rented from sandbox (simulated)" in said
+
+
+@pytest.mark.parametrize("width", [60, 80, 130])
+def test_the_list_names_what_nothing_would_end(width: int) -> None:
+    said = shown(PODS, width)
+    assert "lab is unprotected: its switch was not heard yet, and nobody here tends it" in flat(said)
+    line = next(line for line in said.splitlines() if line.startswith("lab "))
+    assert "$5.98/h" in line and "unprotected" in line
+    assert width < 80 or ("$2.50" in line and "1 h 59 min ago" in said), "one that has ended says when"
+
+
+def test_the_badge_is_a_word_and_a_symbol_on_a_page() -> None:
+    page = html(PODS, now=NOW)
+    assert ">unprotected<" in page.replace("</span>unprotected", ">unprotected")
+    assert ">protected<" in page.replace("</span>protected", ">protected")
+    assert "color:#" not in page.replace(" ", "")
+
+
+def test_pretended_money_is_never_added_to_real_money() -> None:
+    said = text(COSTS, now=NOW)
+    assert "In all $3.60 of $20.00, this month $1.40, today $0.40 of $5.00 a day; $0.44/h now." in said
+    assert "In all $0.010, this month $0.010, today $0.010; $0.41/h now. All of it pretended." in said
+    assert said.index("no model") < said.index("Simulated: sandbox") < said.index("tiny")
+    assert "-$0.050" in said, "the bill less our own figure"
+
+
+def test_orphans_say_whose_they_are_and_what_to_do() -> None:
+    said = flat(shown(ORPHANS, 130))
+    assert "1 of ours is not where they should be (runpod, sandbox)." in said
+    assert "podlab pod claim lab, or podlab pod terminate lab" in said and "never touches it" in said
+    assert "runpod could not be asked: 503" in said
+    assert text(OrphanList((), ("runpod",), 1), now=NOW) == (
+        "Nothing of ours is orphaned; 1 rented pod of ours is known (runpod)."
+    )
+    assert "is not known" in text(OrphanList((), (), 0, ("runpod could not be asked: 503",)), now=NOW)
+
+
+def test_the_doctor_begins_with_its_verdict() -> None:
+    said = text(DOCTOR, now=NOW)
+    assert "1 of 2 checks failed: pods of sandbox cannot be rented safely." in said
+    assert "Set the clock." in said and "took" not in said

@@ -24,6 +24,7 @@ from podlab.types import JobRow, PodState, PodStatus
 if TYPE_CHECKING:
     from podlab.lab.facts import PodFacts
     from podlab.lab.workspace import Workspace
+    from podlab.types import Pod
 
 
 def _detail(status: PodStatus, facts: PodFacts | None) -> PodDetail:
@@ -51,13 +52,15 @@ def add(workspace: Workspace, args: Namespace) -> Work[Outcome]:
 
 
 def list_pods(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab.commands.handlers import rentals
     from podlab.lab import pods
 
     try:
         pods.meant(workspace, None)
     except NotFound as error:  # the list is what helps to choose another one
         yield Notice(f"{error.message} {error.hint}", "warning")
-    return Outcome(PodList(tuple(pods.check(workspace, pods.all_pods()))))
+    checked = tuple(pods.check(workspace, pods.all_pods()))
+    return Outcome(PodList(checked, rentals.all_of(workspace, ended=args.all)))
 
 
 def use(workspace: Workspace, args: Namespace) -> Work[Outcome]:
@@ -73,22 +76,39 @@ def use(workspace: Workspace, args: Namespace) -> Work[Outcome]:
 
 
 def show(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab.commands.handlers import rentals
+    from podlab.lab import pods
+
+    try:
+        pod = pods.meant(workspace, args.pod or args.on)
+    except NotFound:
+        # In no list of pods, and perhaps billed all the same: the ledger knows every pod that was ever asked for.
+        if (found := rentals.in_ledger(workspace, args.pod or args.on)) is None:
+            raise
+        return Outcome(found)
+    detail = yield from detail_of_pod(workspace, pod, host_key=args.host_key)
+    if pod.rental_id is None:
+        return Outcome(detail)
+    return Outcome(replace(detail, rental=(yield from rentals.of_pod(workspace, pod))))
+
+
+def detail_of_pod(workspace: Workspace, pod: Pod, *, host_key: str | None) -> Work[PodDetail]:
+    """A pod and its machine, as far as it answers now."""
     from podlab.lab import gpus, pods
 
-    pod = pods.meant(workspace, args.pod or args.on)
     try:
-        facts = yield from pods.reach(workspace, pod, host_key=args.host_key)
+        facts = yield from pods.reach(workspace, pod, host_key=host_key)
     except (LinkLost, Unreachable) as error:
         if error.hint:
             yield Notice(error.hint)
-        return Outcome(_detail(pods.status_of(workspace, pod, error), None))
+        return _detail(pods.status_of(workspace, pod, error), None)
     detail = _detail(pods.status_of(workspace, pod, facts), facts)
     try:
         found = gpus.sample(workspace, pod)
     except PodlabError as error:
         yield Notice(f"Its GPUs could not be read: {error.message}", "warning")
-        return Outcome(detail)
-    return Outcome(replace(detail, gpus=found.gpus, driver=found.driver, cuda=found.cuda))
+        return detail
+    return replace(detail, gpus=found.gpus, driver=found.driver, cuda=found.cuda)
 
 
 def gpu(workspace: Workspace, args: Namespace) -> Work[Outcome]:

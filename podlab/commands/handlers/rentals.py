@@ -1,28 +1,89 @@
-"""A rented pod as its document: what the ledger, its company, and the switch on it say together."""
+"""A rented pod as its document: what the ledger, its company, and whoever tends it say together."""
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from podlab.commands.rent_results import RentalDetail
+from podlab.errors import BadArgument, NotFound, PodlabError
+from podlab.events import Notice, Work
 
 if TYPE_CHECKING:
     from podlab.lab.launches import Launch
+    from podlab.lab.workspace import Workspace
     from podlab.renting import Rental
+    from podlab.types import Pod
+
+WHO = {
+    "person": "a person", "kernel": "the notebook's brake", "keeper": "the keeper", "pod": "its own switch",
+    "create": "its creation",
+}  # fmt: skip
+"""Who asked for an end, in words."""
 
 
 def detail_of(launch: Launch, now: float, *, rental: Rental | None = None) -> RentalDetail:
-    """One launch. Without `rental` its state is what was last noted."""
+    """One launch. Without `rental` its state is what was last noted; who guards it is read where it is noted."""
     from podlab.lab import money
+    from podlab.lab.guarding import guard
+    from podlab.lab.tender import tending_file
 
     policy = launch.policy
+    guarded = guard(launch, tending_file()) if launch.is_open else None
     return RentalDetail(
         launch.name, launch.id, launch.provider, launch.simulated, _state(launch, rental), launch.order_name,
         launch.rental_id, launch.gpu, launch.gpu_count, launch.cloud, None if rental is None else rental.data_center,
         money.usd_per_hour(launch), money.spent_usd(launch, now), launch.billed_usd, policy.budget_usd,
         policy.deadline_at, policy.idle_s, policy.lease_s, launch.asked_at, None if rental is None else rental.uptime_s,
-        ended_at=launch.ended_at, why=_why(launch), model=launch.model, notebook=launch.notebook,
+        "" if guarded is None else guarded.protection.value, "" if guarded is None else guarded.why,
+        None if guarded is None else guarded.worst.usd, None if guarded is None else guarded.worst.until,
+        "" if guarded is None else guarded.worst.why, launch.ended_at, _why(launch), launch.model, launch.notebook,
     )  # fmt: skip
+
+
+def of_pod(workspace: Workspace, pod: Pod) -> Work[RentalDetail | None]:
+    """A rented pod of the registry, as its company has it now; what the ledger says where it does not answer."""
+    from podlab.lab.launches import find
+    from podlab.lab.market import Market
+
+    market = Market.of(workspace)
+    launch = find(market.ledger, pod.id)
+    if launch is None:
+        yield Notice(f"The ledger has no row of {pod.name}. See: podlab pod orphans", "warning")
+        return None
+    rental = None
+    try:
+        rental = market.provider(launch.provider).get(launch.rental_id) if launch.rental_id else None
+    except PodlabError as error:
+        yield Notice(f"{launch.provider} does not say how it is now: {error.message}", "warning")
+    return detail_of(launch, market.now(), rental=rental)
+
+
+def in_ledger(workspace: Workspace, name: str | None) -> RentalDetail | None:
+    """A pod that only the ledger knows: ended, or lost from the list of pods; None where it knows none."""
+    from podlab.lab.rented_names import launch_meant
+    from podlab.ledger import Ledger
+
+    try:
+        return detail_of(launch_meant(workspace, Ledger(), name), time.time())
+    except (NotFound, BadArgument):
+        return None
+
+
+def all_of(workspace: Workspace, *, ended: bool) -> tuple[RentalDetail, ...]:
+    """The pods that may be billed, the newest first; with `ended` the others, too. Asks nobody."""
+    from podlab.lab.open_rentals import OpenRentals
+    from podlab.settings import home
+
+    if not OpenRentals(home()).were_any():
+        return ()
+    from podlab.lab.launches import all_launches
+    from podlab.lab.rented_names import launch_list
+    from podlab.ledger import Ledger
+
+    now = time.time()
+    found = launch_list(all_launches(Ledger()), open_only=not ended)
+    return tuple(detail_of(launch, now) for launch in found)
 
 
 def _state(launch: Launch, rental: Rental | None) -> str:
@@ -35,6 +96,5 @@ def _state(launch: Launch, rental: Rental | None) -> str:
 
 def _why(launch: Launch) -> str:
     """Why it had to end, and who saw to it."""
-    who = {"person": "a person", "kernel": "the notebook", "keeper": "the keeper", "pod": "the pod itself",
-           "create": "its creation"}.get(launch.brake, launch.brake)  # fmt: skip
+    who = WHO.get(launch.brake, launch.brake)
     return f"{launch.why} ({who})" if launch.why and who else launch.why
