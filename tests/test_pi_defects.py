@@ -1,13 +1,14 @@
 """One regression test per row of the defects found in pi pods; the number in a test's name is its row.
 
-Rows 1 to 5, 10 and 18 are about planning, 3, 15 and 18 about setting up, 8, 11, 16, 17 and 20 about what runs on a pod.
-The others stand beside what they are about, under the same numbers.
+Rows 1 to 5, 10 and 18 are about planning, 3, 15 and 18 about setting up, the others about what runs on a pod. What is
+proven in full elsewhere is named in ELSEWHERE.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,9 +28,12 @@ from podlab.catalog.planner import ServePlan, plan
 from podlab.catalog.wishes import ServeWish
 from podlab.commands.drive import drive
 from podlab.commands.handlers import model
+from podlab.engines import engine_named
+from podlab.engines.base import PodFacts, ServeSpec
 from podlab.engines.builds import build_named
-from podlab.errors import Unreachable
-from podlab.lab import endpoints, gpus, pods
+from podlab.errors import BadArgument, CommandFailed, NotFound, Unreachable
+from podlab.http import Http
+from podlab.lab import endpoints, files, gpus, jobs, pods
 from podlab.lab.facts import Facts, HealthCheck
 from podlab.lab.supervisor import result_of
 from podlab.lab.workspace import Workspace
@@ -41,6 +45,14 @@ from tests.machines import Sshd
 from tests.nvml import Gpu, SimulatedGpus
 from tests.processes import marked, saying, wait_until
 from tests.remote.bench import SERVER
+
+ELSEWHERE = {
+    9: "tests/lab/test_imports.py::test_pi_s_pods_come_with_their_address_key_and_models_path",
+    14: "tests/transport/test_bad_input.py::test_arguments_arrive_byte_for_byte",
+    15: "tests/lab/test_setup.py::test_a_bare_machine_serves_and_a_second_run_finds_it_so",
+    16: "tests/remote/test_life.py::test_a_grandchild_in_another_session_does_not_survive_a_stop",
+    19: "tests/lab/test_launch.py::test_only_loopback_and_only_with_the_key",
+}
 
 
 def planned(model: str, gpus: str, wish: ServeWish | None = None) -> ServePlan:
@@ -303,3 +315,98 @@ def test_row_20_another_computer_sees_and_stops_it(lab: Lab, tmp_path: Path, mon
         finally:
             laptop.close()
     assert lab.state("tiny").state is EndpointState.STOPPED
+
+
+def test_row_6_a_status_is_the_commands_own(lab: Lab) -> None:
+    for pod in (pods.find("local"), lab.box):
+        assert drive(jobs.run(lab.workspace, pod, ("sh", "-c", "exit 7")), Silent()).status == 7
+        assert drive(jobs.run(lab.workspace, pod, ("sh", "-c", "kill -9 $$")), Silent()).status == 137
+    with pytest.raises(CommandFailed) as caught:
+        lab.workspace.transport(lab.box).run(["sh", "-c", "exit 3"])
+    assert caught.value.status == 3
+
+
+def test_row_7_a_download_that_fails_is_told_as_one(lab: Lab) -> None:
+    """Which step failed, how, and what it said last; and nothing is served."""
+    side = lab.workspace.side(lab.box)
+    script = "echo fetching; echo 'podlab: model_not_found: there is no org/nothing'; exit 4"
+    steps = (Step("download", ("sh", "-c", script)), Step("serve", ("sh", "-c", "echo served")))
+    id = side.start(id=uuid.uuid4().hex, name="tiny", steps=steps, engine="llamacpp").facts.id
+    *_, last = side.watch(id, 20.0, "ended")
+    failed = lab.state("tiny")
+    assert (failed.state, failed.cause) == (EndpointState.CRASHED, "model_not_found")
+    assert failed.detail == "download ended with status 4: there is no org/nothing"
+    assert "served" not in last.lines
+
+
+def test_row_9_a_port_and_a_key_hold_for_files_and_urls_too(lab: Lab, tmp_path: Path) -> None:
+    """The address as rental companies show it, with its options first."""
+    address = f"ssh -p {lab.sshd.port} -i {lab.sshd.identity} {lab.sshd.user}@{lab.sshd.host}"
+    work = pods.add(lab.workspace, "rented", address, models_path=None, host_key=lab.sshd.fingerprint())
+    rented = drive(work, Silent())[0]
+    (tmp_path / "file").write_bytes(b"bytes")
+    drive(files.push(lab.workspace, rented, str(tmp_path / "file"), "there"), Silent())
+    assert (lab.sshd.home / "there").read_bytes() == b"bytes"
+    lab.serve(rented, "tiny")
+    reached = endpoints.reach(lab.workspace, "tiny", "rented")
+    assert reached.base_url.startswith("http://127.0.0.1:")
+    http = Http(reached.base_url, key=reached.key)
+    assert http.get_json("/models")["data"][0]["id"] == "tiny"
+    http.close()
+
+
+def test_row_12_the_last_runs_success_is_not_this_ones(lab: Lab, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    gate.touch()
+    facts = lab.serve(lab.box, "tiny", "--gate", str(gate))
+    assert lab.state("tiny").state is EndpointState.READY
+    gate.unlink()
+    side = lab.workspace.side(lab.box)
+    result_of(side.restart(facts.id, 1))
+    again = lab.state("tiny")
+    assert (again.state, again.generation) == (EndpointState.LOADING, 2)
+    assert "listening" not in side.tail(facts.id).piece.data.decode(), "its log is its own"
+    gate.touch()
+    *_, last = side.watch(facts.id, 20.0)
+    assert lab.state("tiny").state is EndpointState.READY
+    assert last.generation == 2
+
+
+def test_row_13_what_is_cut_between_two_pieces_is_whole_again(lab: Lab) -> None:
+    """Readiness is asked for, not read from a log; and what is read of one is put together, letters too."""
+    script = (
+        "for part in 'Application start' 'up \\342\\202' '\\254 comp' 'lete\\n'; do printf \"$part\"; sleep 0.3; done"
+    )
+    audience = Silent()
+    drive(jobs.run(lab.workspace, lab.box, ("sh", "-c", script)), audience)
+    said = [chunk.text for chunk in audience.chunks]
+    assert "".join(said) == "Application startup \u20ac complete\n"
+    assert len(said) > 1, "it came in pieces"
+
+
+def test_row_14_no_name_is_read_by_a_shell(lab: Lab, tmp_path: Path) -> None:
+    hostile = f"a b'\"$(touch {tmp_path}/hacked)`touch {tmp_path}/hacked`; touch {tmp_path}/hacked #"
+    facts = lab.serve(lab.box, "tiny", "--count", str(tmp_path / hostile.replace("/", "_")))
+    assert (tmp_path / hostile.replace("/", "_")).read_text() == f"{facts.pid}\n"
+    with pytest.raises(BadArgument):
+        lab.serve(lab.box, hostile)
+    with pytest.raises(NotFound):
+        pods.find(hostile)
+    assert not (tmp_path / "hacked").exists()
+
+
+def test_row_19_it_listens_here_only_and_its_key_is_in_no_command_line() -> None:
+    for name, spec in (("vllm", ServeSpec("m", model_path="/m")), ("llamacpp", ServeSpec("m", model_path="/m.gguf"))):
+        engine = engine_named(name)
+        serve = engine.steps(spec, PodFacts("Linux", "x86_64", (3, 11), gpus=1))[-1]
+        assert not any("{key}" in word for word in serve.argv)
+        assert "0.0.0.0" not in serve.argv
+
+
+def test_every_row_has_a_test() -> None:
+    root = Path(__file__).parents[1]
+    here = {int(row) for row in re.findall(r"def test_row_(\d+)_", Path(__file__).read_text())}
+    for place in ELSEWHERE.values():
+        file, _, name = place.partition("::")
+        assert f"def {name}(" in (root / file).read_text(), place
+    assert here | set(ELSEWHERE) == set(range(1, 21))
