@@ -150,6 +150,7 @@ class Http:
         """
         import httpx2
 
+        ends = math.inf if whole_s is None else time.monotonic() + whole_s
         more = {} if last_id is None else {"Last-Event-ID": last_id}
         headers = self._headers(None) | {"Accept": "text/event-stream", "Connection": "close"} | more
         with _Clock(time.monotonic() + first_s) as clock:
@@ -167,7 +168,6 @@ class Http:
                 with _Clock(time.monotonic() + first_s, answer.extensions["network_stream"]) as clock:
                     data = _capped(answer, clock, LISTEN_LIMIT_BYTES)
                 raise self._refusal(answer, data)
-            ends = math.inf if whole_s is None else time.monotonic() + whole_s
             with _Clock(ends, answer.extensions["network_stream"]) as clock:
                 try:
                     # httpcore reads this timeout anew when the body begins.

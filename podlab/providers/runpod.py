@@ -11,6 +11,7 @@ import base64
 import hashlib
 import re
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -18,14 +19,14 @@ from typing import Any, Literal, TypeVar
 
 from podlab import __version__
 from podlab.errors import (
-    AlreadyExists,
+    ApiRetired,
     BadArgument,
     BadOrder,
     KeyRefused,
+    NotAllowed,
     NotFound,
     OutcomeUnknown,
     PodlabError,
-    ProviderError,
     WrongState,
 )
 from podlab.http import Answer, Http
@@ -75,7 +76,8 @@ class RunpodProvider:
         label = "The sandbox" if simulated else "RunPod"
         self._line = Line(http, provider=name, label=label, deadline_s=deadline_s)
         self._proxy = runpod_wire.sandbox_proxy if simulated else runpod_wire.runpod_proxy
-        self._call: runpod_sdk.Call | None = None
+        self._sdk: runpod_sdk.Call | None = None
+        self._plain: runpod_sdk.Call | None = None
         self._keys = threading.Lock()
 
     def __repr__(self) -> str:
@@ -89,9 +91,10 @@ class RunpodProvider:
 
     def offers(self, query: OfferQuery) -> tuple[Offer, ...]:
         found: tuple[Offer, ...] = ()
+        line = self._line.within()
         for cloud in CLOUDS if query.cloud is None else (query.cloud,):
             asked = runpod_order.catalog_query(query, cloud)
-            gpus = self._line.pages("/v2/catalog/gpus", "gpus", doing="list GPUs", query=asked)
+            gpus = line.pages("/v2/catalog/gpus", "gpus", doing="list GPUs", query=asked)
             found += runpod_wire.offers(gpus, query, cloud, provider=self.name, simulated=self.simulated)
         return found
 
@@ -102,10 +105,10 @@ class RunpodProvider:
             self._functions(needed=True)  # what could not be ended by its functions is not begun
         try:
             answer = self._line.write("POST", "/v2/pods", doing=doing, body=body)
-        except NotFound as error:
-            # Only a template (or a volume, a registry) that it knows nothing of can be missing here.
-            raise BadOrder(error.message, provider=self.name, status=404, fields=("template_id",)) from error
-        except (WrongState, AlreadyExists) as error:
+        except NotFound as error:  # something that the order names
+            named = tuple(each for each in ("template_id", "volume_id", "registry_id") if getattr(order, each))
+            raise BadOrder(error.message, provider=self.name, status=404, fields=named or ("gpu_id",)) from error
+        except WrongState as error:
             raise BadOrder(error.message, provider=self.name, status=409) from error
         made = self._rental(self._line.object_in(answer, doing=doing, write=True), doing, write=True)
         if made.name != order.name:
@@ -152,19 +155,21 @@ class RunpodProvider:
         return runpod_wire.bills(self._line.pages("/v2/billing/pods", "records", doing="show bills", query=query))
 
     def account(self) -> Account:
-        """The balance by GraphQL, the limit by REST; each may fail alone. Raises KeyRefused when both refuse it."""
-        account, problems, refused = Account(self.name), [], 0
-        for ask in (self._balance, self._limits):
+        """The balance by GraphQL, the limit by REST; each may fail alone."""
+        account = Account(self.name)
+        problems = []
+        line = self._line.within()
+        for ask in (_balance, _limits):
             try:
-                account = ask(account)
-            except KeyRefused as error:
-                problems.append(error.message)
-                refused += 1
-                if refused == 2:
-                    raise
-            except (PodlabError, ProviderError) as error:
-                problems.append(error.message)
-        return replace(account, detail=" ".join(problems))
+                account = ask(line, account)
+            except PodlabError as error:
+                problems.append(error)
+        if len(problems) == 2:
+            # A key that may see neither is accepted all the same; one that nobody looked at is not.
+            for problem in sorted(problems, key=lambda each: not isinstance(each, KeyRefused)):
+                if not isinstance(problem, (NotAllowed, NotFound, ApiRetired)):
+                    raise problem
+        return replace(account, detail=" ".join(problem.message for problem in problems))
 
     def volumes(self) -> tuple[Volume, ...]:
         doing = "list network volumes"
@@ -206,21 +211,22 @@ class RunpodProvider:
         self._delete("/v2/registries", registry_id, "registry")
 
     def account_keys(self) -> tuple[AccountKey, ...]:
-        return tuple(_account_key(text) for text in self._key_texts())
+        return tuple(_account_key(text) for text in _key_texts(self._line))
 
     def add_account_key(self, text: str) -> tuple[AccountKey, ...]:
         text = text.strip()
         if not _PUBLIC_KEY.fullmatch(text):
             raise BadArgument("That is no public key.", hint="Give one line, as in ~/.ssh/id_ed25519.pub.")
+        line = self._line.within()
         with self._keys:
             # PUT replaces all keys: from a list that could not be read for certain, nothing is sent.
-            there = self._key_texts()
+            there = _key_texts(line)
             blob = text.split()[1]
             if any(blob in each.split() for each in there):
                 return tuple(_account_key(each) for each in there)
             wanted = [*there, text]
-            self._line.write("PUT", "/v2/account/ssh-keys", doing="add an SSH key", body={"keys": wanted})
-            now = self._key_texts()
+            line.write("PUT", "/v2/account/ssh-keys", doing="add an SSH key", body={"keys": wanted})
+            now = _key_texts(line)
         if missing := [each for each in wanted if each not in now]:
             raise OutcomeUnknown(
                 f"{self._line.label} does not list {len(missing)} of the account's SSH keys after one was added.",
@@ -230,14 +236,16 @@ class RunpodProvider:
 
     def _functions(self, *, needed: bool = False) -> runpod_sdk.Call:
         """The pod functions; the SDK's where it is installed. Raises SdkMissing when it is `needed` and is not."""
-        if self._call is None or needed:
+        if self._sdk is None and (needed or self._plain is None):
             try:
-                self._call = self._call or runpod_sdk.on_line(self._carry)
+                self._sdk = runpod_sdk.on_line(self._carry)
             except runpod_sdk.SdkMissing:
                 if needed:
                     raise
-                self._call = runpod_sdk.without_sdk(self._carry)
-        return self._call
+                self._plain = runpod_sdk.without_sdk(self._carry)
+        found = self._sdk or self._plain
+        assert found is not None
+        return found
 
     def _carry(self, method: str, path: str, body: dict[str, str] | None) -> Answer:
         """Send what a pod function asks for."""
@@ -249,11 +257,17 @@ class RunpodProvider:
 
     def _change(self, function: runpod_sdk.Function, rental_id: str, *, right: tuple[RentalState, ...]) -> None:
         """Start or stop; a refusal is no error where the pod is as it should be already."""
+        began = time.monotonic()
         try:
             answer = self._functions()(function, _checked(rental_id))
-        except WrongState:
-            found = self.get(rental_id)
-            if found is None or found.state not in right:
+        except WrongState as refused:
+            doing = f"show pod {rental_id}"
+            try:
+                answer = self._line.within(began).read(f"/v2/pods/{rental_id}", doing=doing)
+                now = self._about(rental_id, answer, doing).state
+            except PodlabError:
+                raise refused from None
+            if now not in right:
                 raise
             return
         if answer is not None:
@@ -280,26 +294,32 @@ class RunpodProvider:
             raise self._line.unusable(doing, "something in it has no usable id", write=write)
         return found
 
-    def _key_texts(self) -> tuple[str, ...]:
-        doing = "list SSH keys"
-        keys = self._line.document("/v2/account/ssh-keys", doing=doing).get("keys")
-        if not isinstance(keys, list) or not all(isinstance(each, str) and _PUBLIC_KEY.match(each) for each in keys):
-            raise self._line.unusable(doing, "there is no list of keys in it")
-        return tuple(keys)
 
-    def _balance(self, account: Account) -> Account:
-        doing = "show the balance"
-        answer = self._line.sent("POST", "/graphql", doing=doing, body={"query": BALANCE}, changes=False)
-        if answer.status != 200:
-            raise self._line.refused(answer, doing=doing)
-        found = runpod_wire.with_balance(account, self._line.object_in(answer, doing=doing))
-        if found is None:  # GraphQL says its errors under a status of 200
-            raise self._line.refused(answer, doing=doing)
-        return found
+def _key_texts(line: Line) -> tuple[str, ...]:
+    doing = "list SSH keys"
+    keys = line.document("/v2/account/ssh-keys", doing=doing).get("keys")
+    if not isinstance(keys, list) or not all(isinstance(each, str) for each in keys):
+        raise line.unusable(doing, "there is no list of keys in it")
+    return tuple(keys)
 
-    def _limits(self, account: Account) -> Account:
-        given = self._line.document("/v2/account/limits", doing="show the account's limits")
-        return runpod_wire.with_limits(account, given)
+
+def _balance(line: Line, account: Account) -> Account:
+    doing = "show the balance"
+    answer = line.sent("POST", "/graphql", doing=doing, body={"query": BALANCE}, changes=False)
+    if answer.status != 200:
+        raise line.refused(answer, doing=doing)
+    found = runpod_wire.with_balance(account, line.object_in(answer, doing=doing))
+    if found is None:  # GraphQL says its errors under a status of 200
+        raise line.refused(answer, doing=doing)
+    return found
+
+
+def _limits(line: Line, account: Account) -> Account:
+    doing = "show the account's limits"
+    found = runpod_wire.with_limits(account, line.document("/v2/account/limits", doing=doing))
+    if found is None:
+        raise line.unusable(doing, "there is no limit in it")
+    return found
 
 
 def _checked(identity: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -16,21 +17,31 @@ from podlab.http import Answer, Http
 from podlab.providers.base import DEADLINE_S
 from podlab.providers.runpod_errors import HINTS, problem_in, refusal
 
-BODY_LIMIT_BYTES = 4 * 2**20
-"""A pod takes some 2 kB of a listing; JSON of this size takes up to a hundred times as much memory when read."""
+BODY_LIMIT_BYTES = 8 * 2**20
+"""Room for hundreds of pods in a listing, which repeats each one's start command; JSON that is made for it takes up to
+thirty times as much memory when it is read."""
 MOST_PAGES = 200
 
 
+@dataclass(frozen=True)
 class Line:
     """Safe with several threads. `label` names the company in sentences."""
 
-    def __init__(self, http: Http, *, provider: str, label: str, deadline_s: float = DEADLINE_S) -> None:
-        self.http, self.provider, self.label, self.deadline_s = http, provider, label, deadline_s
+    http: Http
+    provider: str
+    label: str
+    deadline_s: float = DEADLINE_S
+    ends: float | None = None
+    """When all of it has to be over (monotonic), for several requests that are one call; each has its own otherwise."""
+
+    def within(self, began: float | None = None) -> Line:
+        """The line for the requests of one call that began then, or begins now."""
+        return replace(self, ends=(time.monotonic() if began is None else began) + self.deadline_s)
 
     def read(self, path: str, *, doing: str) -> Answer:
         """GET, asked once more where the connection failed; the answer is a success. Raises the error of the answer,
         ProviderUnavailable where there is none."""
-        return self._read(path, doing, time.monotonic() + self.deadline_s)
+        return self._read(path, doing, self._deadline())
 
     def document(self, path: str, *, doing: str) -> dict[str, Any]:
         """GET an object. Raises ProviderUnavailable for what is none, too."""
@@ -39,7 +50,7 @@ class Line:
     def pages(self, path: str, key: str, *, doing: str, query: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
         """GET a list, all pages of it, before the one deadline. Whole or not at all: raises ProviderUnavailable
         where a page is missing or holds something that is no object."""
-        deadline = time.monotonic() + self.deadline_s
+        deadline = self._deadline()
         found: list[dict[str, Any]] = []
         given = dict(query or {})
         seen: set[str] = set()
@@ -74,7 +85,7 @@ class Line:
         content = None if body is None else json.dumps(body).encode()
         try:
             return self.http.ask(
-                method, path, content=content, deadline_s=self.deadline_s, limit_bytes=BODY_LIMIT_BYTES
+                method, path, content=content, deadline_s=_left_s(self._deadline()), limit_bytes=BODY_LIMIT_BYTES
             )
         except HttpError as error:
             raise self.lost(error, doing, write=changes and error.sent) from error
@@ -102,8 +113,7 @@ class Line:
 
     def _read(self, path: str, doing: str, deadline: float) -> Answer:
         def once() -> Answer:
-            left_s = max(0.001, deadline - time.monotonic())
-            return self.http.ask("GET", path, deadline_s=left_s, limit_bytes=BODY_LIMIT_BYTES)
+            return self.http.ask("GET", path, deadline_s=_left_s(deadline), limit_bytes=BODY_LIMIT_BYTES)
 
         try:
             try:
@@ -118,11 +128,18 @@ class Line:
             raise self.refused(answer, doing=doing)
         return answer
 
+    def _deadline(self) -> float:
+        return time.monotonic() + self.deadline_s if self.ends is None else self.ends
+
     def lost(self, error: HttpError, doing: str, *, write: bool = False) -> ProviderError:
         """The error where no whole answer came."""
         kind = OutcomeUnknown if write else ProviderUnavailable
         message = f"{self.label} gave no answer when asked to {doing}: {error.message}"
         return kind(message, provider=self.provider, status=error.status, hint=HINTS[kind])
+
+
+def _left_s(deadline: float) -> float:
+    return max(0.001, deadline - time.monotonic())
 
 
 def _with(path: str, query: Mapping[str, str]) -> str:

@@ -19,6 +19,8 @@ from podlab.secrets import redact
 MOST_ENV = 50
 MOST_HTTP_PORTS = 10
 MOST_VOLUME_GB = 4096
+SECRET_FIX = "Secrets reach a pod over SSH; leave it out here."
+"""For the provider repeats environment and command in every listing of the account's pods."""
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _PLACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,39}")
 
@@ -101,6 +103,7 @@ def order_body(order: Order, *, provider: str) -> dict[str, Any]:
             body["args"] = shell_line(order.command)
         except BadArgument as error:
             raise BadOrder(error.message, provider=provider, fields=("command",), hint=error.hint) from error
+        check(redact(body["args"]) == body["args"], "command", "one with a secret", SECRET_FIX)
     if order.registry_id is not None:
         check(bool(ID.fullmatch(order.registry_id)), "registry_id", order.registry_id, "See: podlab pod registries")
         body["registry"] = order.registry_id
@@ -124,8 +127,7 @@ def _env(order: Order, check: Check) -> dict[str, str]:
     for name, value in order.env.items():
         check(bool(_VARIABLE.fullmatch(name)), "env", name, "A variable's name has letters, digits and _.")
         check("\0" not in value and is_utf8(value), f"env.{name}", value, "It has to be text without a NUL.")
-        # The provider repeats it in every listing of the account's pods.
-        check(redact(value) == value, f"env.{name}", "a secret", "Secrets reach a pod over SSH; leave it out here.")
+        check(redact(value) == value, f"env.{name}", "a secret", SECRET_FIX)
     return dict(order.env)
 
 

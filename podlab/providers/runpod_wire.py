@@ -200,9 +200,12 @@ def with_balance(account: Account, given: dict[str, Any]) -> Account | None:
     )  # fmt: skip
 
 
-def with_limits(account: Account, given: dict[str, Any]) -> Account:
-    """What `/v2/account/limits` says. The page names `spendRate` and not its fields: these are what is seen of them."""
-    spend = _object(given, "spendRate")
+def with_limits(account: Account, given: dict[str, Any]) -> Account | None:
+    """What `/v2/account/limits` says; None where it says nothing. Its page names `spendRate` and not what is in that:
+    other names than these leave the account as it is."""
+    spend = given.get("spendRate")
+    if not isinstance(spend, dict):
+        return None
     limit, current = _number(spend, "limit"), _number(spend, "current")
     return replace(
         account,

@@ -16,7 +16,15 @@ from collections.abc import Callable
 
 import pytest
 
-from podlab.errors import HttpError, OutcomeUnknown, PodlabError, ProviderError, ProviderUnavailable, RateLimited
+from podlab.errors import (
+    HttpError,
+    KeyRefused,
+    OutcomeUnknown,
+    PodlabError,
+    ProviderError,
+    ProviderUnavailable,
+    RateLimited,
+)
 from podlab.providers.runpod import RunpodProvider
 from podlab.renting import OfferQuery, Order
 from podlab.secrets import Secret
@@ -104,6 +112,7 @@ READS: dict[str, Callable[[RunpodProvider], object]] = {
     "logs": lambda provider: list(provider.logs("abc")),
     "volumes": lambda provider: provider.volumes(),
     "keys": lambda provider: provider.account_keys(),
+    "account": lambda provider: provider.account(),
 }
 WRITES: dict[str, Callable[[RunpodProvider], object]] = {
     "create": lambda provider: provider.create(ORDER),
@@ -113,6 +122,13 @@ WRITES: dict[str, Callable[[RunpodProvider], object]] = {
     "create_volume": lambda provider: provider.create_volume("data", size_gb=10, data_center="EU-RO-1"),
     "add_registry": lambda provider: provider.add_registry("hub", user="me", password=Secret(PASSWORD)),
 }
+
+
+def asked_in(call: str) -> int:
+    """How many requests a call is, where each is answered."""
+    return 2 if call == "account" else 1  # the balance is told by another interface than the limit
+
+
 ACCEPTED = {("an empty body", name) for name in ("start", "stop", "terminate")} | {("other kinds", "terminate")}
 """What says yes and no more is a yes."""
 
@@ -176,7 +192,7 @@ def test_a_call_that_comes_too_often_is_told_when_to_come_again(call: str, ask: 
 
     assert isinstance(error, RateLimited)
     assert error.retry_after_s == 12.0
-    assert len(server.requests) == 1
+    assert len(server.requests) == asked_in(call)
 
 
 @pytest.mark.parametrize("call", READS | WRITES)
@@ -188,7 +204,7 @@ def test_no_redirect_is_followed_anywhere(status: str, call: str, ask: Callable[
             error = ask(server, (READS | WRITES)[call])
         assert elsewhere.requests == []
 
-    assert isinstance(error, ProviderError) and len(server.requests) == 1
+    assert isinstance(error, ProviderError) and len(server.requests) == asked_in(call)
     assert type(error) is (ProviderUnavailable if call in READS else OutcomeUnknown)
 
 
@@ -217,6 +233,30 @@ def test_a_large_answer_takes_little_memory(fault: str, call: str) -> None:
             tracemalloc.stop()
 
     assert peak_bytes < 128 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("balance", "limits", "kind"),
+    [
+        ("401 No", "401 No", KeyRefused), ("401 No", "404 No", KeyRefused), ("503 No", "503 No", ProviderUnavailable),
+        ("403 No", "503 No", ProviderUnavailable), ("403 No", "403 No", None), ("410 No", "403 No", None),
+    ],
+)  # fmt: skip
+def test_an_account_that_nobody_saw_is_an_error_and_one_that_may_not_be_seen_is_none(
+    balance: str, limits: str, kind: type[PodlabError] | None
+) -> None:
+    def serve(connection: socket.socket, request: bytes) -> None:
+        status = balance if request.startswith(b"POST /graphql") else limits
+        connection.sendall(answer(b'{"title": "no", "detail": "not for you"}', status))
+
+    with serving(serve) as server:
+        provider = RunpodProvider(key=Secret(KEY), url=server.url.removesuffix("/v1"))
+        if kind is None:
+            found = provider.account()
+            assert found.balance_usd is None and found.detail.count("not for you") == 2
+        else:
+            with pytest.raises(kind):
+                provider.account()
 
 
 def test_one_answer_more_does_not_end_an_account(ask: Callable[..., PodlabError]) -> None:

@@ -155,11 +155,11 @@ from podlab.secrets import Secret
 url, key, pod = sys.argv[1:]
 order = Order("lab-2", "NVIDIA A40", 1, "secure", image="an/image:tag")
 provider = RunpodProvider(key=Secret(key), url=url)
+print(provider.get(pod).id)
 try:
     provider.create(order)
 except PodlabError as error:
     print(type(error).__name__, error, error.hint)
-print(provider.get(pod).id)
 provider.stop(pod)
 provider.terminate(pod)
 print(provider.list())
@@ -176,7 +176,7 @@ def test_without_the_package_nothing_is_rented_and_everything_can_be_ended(runni
         [sys.executable, str(program), running.url, running.key, made.id], capture_output=True, text=True, timeout=60
     )
 
-    refused, shown, left, simulated = done.stdout.splitlines()
+    shown, refused, left, simulated = done.stdout.splitlines()
     assert refused.startswith("SdkMissing") and 'pip install "podlab[runpod]"' in refused
     assert shown == made.id and left == "()"
     assert simulated == "lab-2"  # what is simulated needs no package

@@ -230,6 +230,8 @@ def test_a_secret_does_not_go_into_an_environment_that_is_listed(monkeypatch: py
     with pytest.raises(BadOrder) as refused:
         runpod_order.order_body(replace(ORDER, env={"HF_TOKEN": token.reveal()}), provider="runpod")
     assert token.reveal() not in str(refused.value) + refused.value.hint
+    with pytest.raises(BadOrder):
+        runpod_order.order_body(replace(ORDER, command=("sh", "-c", f"login {token.reveal()}")), provider="runpod")
 
 
 @pytest.mark.parametrize(
