@@ -41,7 +41,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def running(tmp_path: Path, clock: Clock) -> Iterator[Running]:
-    opened = start(tmp_path / "sandbox", seed=7, now=clock, pace=PACE)
+    opened = start(tmp_path / "sandbox", seed=7, now=clock, pace=PACE, machines=False)
     yield opened
     opened.stop()
 

@@ -243,7 +243,7 @@ def test_two_companies_in_one_process_are_never_taken_for_each_other(
 
     assert isinstance(tmp_path, Path)
     sandbox = open_desk("sandbox")
-    other = start(tmp_path / "other", seed=8)
+    other = start(tmp_path / "other", seed=8, machines=False)
     try:
         monkeypatch.setenv("RUNPOD_API_KEY", other.key)
         monkeypatch.setenv("RUNPOD_API_BASE_URL", other.url)
