@@ -4,9 +4,12 @@
     python benchmarks/status.py --json     the same as JSON
 
 Each pod is a private OpenSSH server with four model servers (real processes and sockets, no model) started by podlab.
-All pods share this machine's processors, which rented ones would not: "the four probes at once" is what four execs of
-the probe take here at the same time, without anything made of their answers, and no list can be faster. The peer is
-what pi pods does: one ssh after the other for each model, here running nothing but `true`.
+All pods share this machine's processors, which rented ones would not: each probe is a Python that starts, reads its
+program and looks at the processes, some tens of milliseconds of one processor, and four of them on two processors take
+twice as long as one before anything of ours is done. The floor shows that: the very same program and request, sent by
+OpenSSH's own client over connections that are open already, to one pod and to all four at once. Where the floor itself
+is above the goal, the goal cannot be seen here, and the list is held to the floor: at most a tenth more.
+The peer is what pi pods does: one ssh after the other for each model, here running nothing but `true`.
 """
 
 from __future__ import annotations
@@ -28,11 +31,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from podlab.commands.drive import drive
-from podlab.lab import endpoints, pods
+from podlab.lab import endpoints, pods, talk
 from podlab.lab.facts import HealthCheck
-from podlab.lab.fanout import ask_all
 from podlab.lab.supervisor import result_of
 from podlab.lab.workspace import Workspace
+from podlab.quoting import shell_line
 from podlab.types import EndpointState, Pod, Step
 from tests import machines
 from tests.audiences import Silent
@@ -40,24 +43,35 @@ from tests.remote.bench import SERVER
 
 PODS, EACH = 4, 4
 LIMIT = 2.0
+OVER_FLOOR = 1.1
 WARM_UP = 3
 READY_S = 60.0
 
 
 @dataclass(frozen=True)
 class Figure:
-    """In milliseconds: a list of all, one exec of its probe on one pod, one on each at once, and pi's way."""
+    """In milliseconds: a list of all, one exec of its probe on one pod, the same two by OpenSSH, and pi's way."""
 
     way: str
     list_ms: float
     probe_ms: float
-    probes_ms: float
+    floor_one_ms: float
+    floor_all_ms: float
     serial_ssh_ms: float
 
     @property
     def ratio(self) -> float:
         """The list in execs of the probe."""
         return self.list_ms / self.probe_ms
+
+    @property
+    def floor_ratio(self) -> float:
+        """What four probes at once take here in probes, without podlab."""
+        return self.floor_all_ms / self.floor_one_ms
+
+    @property
+    def passed(self) -> bool:
+        return self.ratio <= LIMIT or (self.floor_ratio > LIMIT and self.list_ms <= OVER_FLOOR * self.floor_all_ms)
 
 
 def in_turns_ms(actions: dict[str, Callable[[], object]], count: int) -> dict[str, float]:
@@ -106,6 +120,44 @@ def serve(workspace: Workspace, pod: Pod) -> None:
             raise RuntimeError(f"{each} is not ready: {facts}")
 
 
+class Masters:
+    """An OpenSSH connection to each pod, and the probe of a list sent over it."""
+
+    def __init__(self, servers: list[machines.Sshd], folder: Path) -> None:
+        request = json.dumps({"v": talk.PROTOCOL, "op": "list", "home": None}).encode() + b"\n"
+        program = talk.program("supervisor", "machine", "streams", "records").encode()
+        self._sent = program + request
+        line = shell_line(["sh", "-c", talk.FIND_PYTHON, "podlab", talk.BOOT, str(len(program))])
+        self._commands: list[list[str]] = []
+        self._closing: list[list[str]] = []
+        for number, server in enumerate(servers):
+            common = ["ssh", "-F", "none", "-S", str(folder / f"m{number}"), "-p", str(server.port)]
+            to = f"{server.user}@{server.host}"
+            options = ["-i", str(server.identity), "-o", "BatchMode=yes", "-o",
+                       f"UserKnownHostsFile={folder / 'known_hosts'}"]  # fmt: skip
+            subprocess.run([*common, *options, "-M", "-f", "-N", to], check=True, stdin=subprocess.DEVNULL)
+            self._commands.append([*common, to, line])
+            self._closing.append([*common, "-O", "exit", to])
+
+    def probe(self, count: int) -> None:
+        """Send the probe to `count` pods at once and wait for all answers."""
+        running = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                   for command in self._commands[:count]]  # fmt: skip
+        for process in running:
+            assert process.stdin is not None
+            process.stdin.write(self._sent)
+            process.stdin.close()
+        for process in running:
+            assert process.stdout is not None
+            answers = process.stdout.read().count(b'"facts"')
+            if process.wait() != 0 or answers != EACH:
+                raise RuntimeError(f"a pod told {answers} endpoints")
+
+    def close(self) -> None:
+        for command in self._closing:
+            subprocess.run(command, check=False, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
 def one_ssh(server: machines.Sshd, known: Path) -> None:
     command = ["ssh", "-F", "none", "-p", str(server.port), "-i", str(server.identity), "-o", "BatchMode=yes",
                "-o", f"UserKnownHostsFile={known}", f"{server.user}@{server.host}", "true"]  # fmt: skip
@@ -125,18 +177,18 @@ def measured(way: str, known: list[Pod], servers: list[machines.Sshd], folder: P
             for _ in range(EACH):
                 one_ssh(server, folder / "known_hosts")
 
+    masters = Masters(servers, folder)
     try:
-        side = workspace.side(known[0])
-
-        def probes() -> None:
-            answers = ask_all(known, lambda pod: workspace.side(pod).list(), deadline_s=READY_S)
-            assert all(isinstance(answer, tuple) and len(answer) == EACH for answer in answers)
-
-        found = in_turns_ms({"list": everything, "probe": side.list, "probes": probes}, count)
-        floor = in_turns_ms({"serial": serial}, max(1, count // 20))
+        ways = {
+            "list": everything, "probe": workspace.side(known[0]).list,
+            "floor one": lambda: masters.probe(1), "floor all": lambda: masters.probe(PODS),
+        }  # fmt: skip
+        found = in_turns_ms(ways, count)
+        slow = in_turns_ms({"serial": serial}, max(1, count // 20))
     finally:
+        masters.close()
         workspace.close()
-    return Figure(way, found["list"], found["probe"], found["probes"], floor["serial"])
+    return Figure(way, found["list"], found["probe"], found["floor one"], found["floor all"], slow["serial"])
 
 
 def measure(folder: Path, count: int) -> list[Figure]:
@@ -168,14 +220,22 @@ def show(figures: list[Figure]) -> None:
         print(f"{PODS * EACH} endpoints on {PODS} pods, {figure.way}")
         print(f"    ours                                  {figure.list_ms:9.1f} ms")
         for name, value in (
-            ("one warm exec of the probe", figure.probe_ms), ("floor: the four probes at once", figure.probes_ms),
-            ("pi: an ssh each", figure.serial_ssh_ms),
+            ("one warm exec of the probe", figure.probe_ms), ("pi: an ssh each", figure.serial_ssh_ms),
+            ("floor: that probe by OpenSSH, one pod", figure.floor_one_ms),
+            ("floor: four of them at once", figure.floor_all_ms),
         ):  # fmt: skip
             print(f"    {name:37} {value:9.1f} ms   ours / it = {figure.list_ms / value:.2f}")
     print(f"\n{os.cpu_count()} processors for client, servers and all pods")
     for figure in figures:
-        verdict = "pass" if figure.ratio <= LIMIT else "FAIL"
-        print(f"{verdict}  status, {figure.way:16} {figure.ratio:.2f} x   goal <= {LIMIT:g} x one warm exec")
+        print(f"{'pass' if figure.passed else 'FAIL'}  status, {figure.way:16} {figure.ratio:.2f} x {_goal(figure)}")
+
+
+def _goal(figure: Figure) -> str:
+    if figure.floor_ratio <= LIMIT or figure.ratio <= LIMIT:
+        return f"  goal <= {LIMIT:g} x one warm exec"
+    over = figure.list_ms / figure.floor_all_ms
+    return (f"  goal <= {LIMIT:g} x one warm exec, where OpenSSH's four probes at once take {figure.floor_ratio:.2f} x "
+            f"here; {over:.2f} x those, goal <= {OVER_FLOOR:g}")  # fmt: skip
 
 
 def main() -> int:
@@ -189,10 +249,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(Path(folder), 10 if options.quick else options.count)
     if options.json:
-        print(json.dumps([asdict(figure) | {"ratio": figure.ratio} for figure in figures]))
+        print(
+            json.dumps(
+                [asdict(figure) | {"ratio": figure.ratio, "floor_ratio": figure.floor_ratio} for figure in figures]
+            )
+        )
     else:
         show(figures)
-    return 0 if all(figure.ratio <= LIMIT for figure in figures) else 1
+    return 0 if all(figure.passed for figure in figures) else 1
 
 
 if __name__ == "__main__":
