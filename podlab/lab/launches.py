@@ -27,6 +27,7 @@ providers bill beside it (`price` adds it). Verbs and their details:
 from __future__ import annotations
 
 import secrets as random
+import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -163,7 +164,27 @@ def price(launch: Launch, rental: Rental) -> float | None:
 
 def all_launches(ledger: Ledger) -> tuple[Launch, ...]:
     """Every launch of the ledger, oldest first. Raises StateDamaged when it cannot be trusted."""
-    return fold(ledger.entries())
+    entries = ledger.entries()
+    known = _folded.get(ledger)
+    # Lines never change: where the last one that was taken in stands where it stood, only the new ones are.
+    if known is None or len(entries) < known.count or (known.count and entries[known.count - 1] != known.last):
+        known = _Folded(0, None, {})
+    launches = dict(known.launches)
+    _take_in(launches, entries[known.count :])
+    _folded[ledger] = _Folded(len(entries), entries[-1] if entries else None, launches)
+    return tuple(launches.values())
+
+
+@dataclass(frozen=True)
+class _Folded:
+    """What the first `count` lines of a ledger say."""
+
+    count: int
+    last: Entry | None
+    launches: dict[str, Launch]
+
+
+_folded: weakref.WeakKeyDictionary[Ledger, _Folded] = weakref.WeakKeyDictionary()
 
 
 def open_launches(ledger: Ledger) -> tuple[Launch, ...]:
@@ -179,12 +200,16 @@ def find(ledger: Ledger, launch_id: str) -> Launch | None:
 def fold(entries: Iterable[Entry]) -> tuple[Launch, ...]:
     """The launches that these lines speak of. Lines of other verbs, and of launches nobody asked for, say nothing."""
     found: dict[str, Launch] = {}
+    _take_in(found, entries)
+    return tuple(found.values())
+
+
+def _take_in(launches: dict[str, Launch], entries: Iterable[Entry]) -> None:
     for entry in entries:
         if entry.verb == "rent.ask":
-            found[entry.subject] = _asked(entry)
-        elif entry.verb.startswith("rent.") and entry.subject in found:
-            found[entry.subject] = _next(found[entry.subject], entry)
-    return tuple(found.values())
+            launches[entry.subject] = _asked(entry)
+        elif entry.verb.startswith("rent.") and entry.subject in launches:
+            launches[entry.subject] = _next(launches[entry.subject], entry)
 
 
 def _asked(entry: Entry) -> Launch:

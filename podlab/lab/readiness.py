@@ -30,6 +30,7 @@ from podlab.lab.start_command import Heard, heard
 from podlab.renting import Armed, Rental, RentalLine, RentalState
 from podlab.units import duration_text
 
+LIST_S = 20.0
 StageKey = Literal["image", "container", "armed", "sshd", "cuda", "setup"]
 
 
@@ -103,6 +104,7 @@ class _Arrival:
         self._way = way
         self._patience = patience
         self._begun_at = self._answered_at = self._spoken_at = market.now()
+        self._listed_at = self._begun_at
         self._container_at: float | None = None
         self._address: tuple[str, int] | None = None
         self._cursor: str | None = None
@@ -199,11 +201,13 @@ class _Arrival:
             raise self._bad("its provider does not know it any more")
 
     def _found(self) -> Rental | None:
-        """The pod as it is now. While another one may have come of the same order, the list is looked through."""
+        """The pod as it is now. While another one that came of the same order may not be listed yet, the list is
+        looked through now and then."""
         provider = self.market.provider(self.launch.provider)
-        if self.launch.unclear and self.market.now() - self.launch.asked_at < 2 * LAG_S:
-            at = self.market.now()
-            look(self.market, self.launch, provider.list(), at)
+        now = self.market.now()
+        if now - self.launch.asked_at < 2 * LAG_S and now - self._listed_at >= LIST_S:
+            self._listed_at = now
+            look(self.market, self.launch, provider.list(), now)
         return provider.get(self.rental.id)
 
     def _take(self, found: Rental) -> None:

@@ -269,7 +269,7 @@ def _requoted(market: Market, quoted: RentPlan) -> Work[RentPlan]:
                 hint="Ask again to see the new prices.",
             )  # fmt: skip
     kept = tuple(each for each in now.candidates if _machine(each) in agreed)
-    again = replace(now, candidates=kept, policy=quoted.policy)
+    again = replace(now, candidates=kept)
     refuse_empty(again)
     return again
 
@@ -295,7 +295,7 @@ def _waited(walk: _Walk) -> Work[Launch]:
             yield Stage("stock", f"Waiting for a machine, asked again in {pause_s:.0f} s: {error.message}")
         market.pause(pause_s)
         try:
-            found = replace((yield from plan(market, wish)), policy=walk.policy_now())
+            found = yield from plan(market, wish)
         except (ProviderUnavailable, RateLimited) as error:
             yield Notice(error.message, "warning")
 
@@ -315,8 +315,8 @@ class _Walk:
         self.bad: set[str] = set()
         """Data centers that gave a machine that was no good."""
 
-    def policy_now(self) -> Policy:
-        """The deadline counts from when the pod is rented, not from when the waiting began."""
+    def _policy(self) -> Policy:
+        """The deadline counts from when a pod is rented, not from when its price was read."""
         ttl_s = self.quoted.wish.ttl_s
         return replace(self.quoted.policy, deadline_at=None if ttl_s is None else self.market.now() + ttl_s)
 
@@ -324,7 +324,7 @@ class _Walk:
         """Try every candidate. Raises OutOfStock with the trail when none came."""
         self.trail = []
         for candidate in at_price(found, self.most_usd_per_hour).candidates:
-            launch = yield from self._tried(candidate, Agreed(found.wish, found.policy))
+            launch = yield from self._tried(candidate, found.wish)
             if launch is not None:
                 return launch
             if self.trail:
@@ -335,7 +335,7 @@ class _Walk:
             f"{self.most_usd_per_hour:.2f}",
         )  # fmt: skip
 
-    def _tried(self, candidate: Candidate, agreed: Agreed) -> Work[Launch | None]:
+    def _tried(self, candidate: Candidate, wish: RentWish) -> Work[Launch | None]:
         """One candidate, again where that may help. None: the next one's turn."""
         for again in range(TRIES):
             place = without(candidate, frozenset(self.bad))
@@ -343,6 +343,7 @@ class _Walk:
                 self.trail.append(f"{candidate.title}: only where machines were bad ({', '.join(sorted(self.bad))})")
                 return None
             try:
+                agreed = Agreed(wish, self._policy())
                 return (yield from attempt(self.market, agreed, place, self.crew, frozenset(self.mine)))
             except (OutOfStock, NotAllowed) as error:
                 self.trail.append(f"{candidate.title}: {error.message}")

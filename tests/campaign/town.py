@@ -7,12 +7,13 @@ is what the company knows in the end, never what podlab believes.
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, TypeVar
 
-from podlab.commands.drive import drive
 from podlab.errors import (
     KeyRefused,
     NotFound,
@@ -27,13 +28,13 @@ from podlab.errors import (
     WrongState,
 )
 from podlab.events import Ask, Work
-from podlab.lab import ending, readiness, renting
+from podlab.lab import ending, readiness, renting, tending
 from podlab.lab.candidates import Candidate
-from podlab.lab.launches import Launch, Phase, all_launches, fold
+from podlab.lab.launches import Launch, Phase, all_launches
 from podlab.lab.market import Market
 from podlab.lab.money import Caps
-from podlab.lab.reconcile import reconcile
 from podlab.lab.rent_wish import RentWish
+from podlab.lab.tending_file import Notes, Owner, TendingFile
 from podlab.ledger import Entry, Ledger
 from podlab.renting import (
     Account,
@@ -50,13 +51,20 @@ from podlab.renting import (
 from podlab.sandbox.company import Company
 from podlab.sandbox.records import Pace, PodRecord, Problem, Status, Wanted
 from podlab.types import Pod
-from tests.campaign.clockwork import Clockwork, Killed, Process
+from tests.campaign.clockwork import BEGINNING, Clockwork, Killed, Process
 
+T = TypeVar("T")
 NAME = "sandbox"
 PRINT = "SHA256:" + "A" * 43
 GRACE_S = 180.0
 """From when a pod has to end to when it is no longer billed."""
 BOOT_GRACE_S = 900.0
+UNARMED_S = 1200.0
+"""By when a pod without an armed switch is ended from outside: podlab waits a quarter of an hour for it."""
+LOOK_S = 5.0
+"""How soon who tends sees that the ledger has grown."""
+TOGETHER_S = 180.0
+"""How long two pods of one order may be billed at the same time."""
 WISH = RentWish(provider=NAME, gpus=("A40", "RTX A6000"), ttl_s=1200.0, budget_usd=5.0, idle_s=None)
 STATES = {
     Status.PROVISIONING: RentalState.PROVISIONING, Status.STARTING: RentalState.STARTING,
@@ -102,6 +110,20 @@ class Lines(Ledger):
         return list(self._entries)
 
 
+class Notebook(TendingFile):
+    """What those who tend share, kept in memory."""
+
+    def notes(self) -> Notes:
+        return self.__dict__.get("kept", Notes())
+
+    def _write(self, notes: Notes) -> None:
+        self.__dict__["kept"] = notes
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        yield
+
+
 @dataclass
 class Switch:
     """The dead-man switch of a pod, as far as money goes. `broken`: it never was armed, and ends nothing."""
@@ -143,10 +165,13 @@ class Town:
         """Pods that came of our orders, in order."""
         self.switches: dict[str, Switch] = {}
         self.registry: dict[str, str] = {}
+        self.halted: set[str] = set()
+        """Pods whose container was ended by others: no switch runs on them."""
         self.violations: list[str] = []
         self.alive: list[tuple[float, float]] = []
         """When somebody tended."""
         self.policies: dict[str, Policy] = {}
+        self.notes = Notebook(Path("/nowhere"), self.clock.time, lambda: self.clock.now - BEGINNING, "boot")
         self.foreign = [
             self.company.create(Wanted(name, "other/image", "NVIDIA RTX A4000"))
             for name in ("somebody-elses", "podlab-2027-01-15-001-0badcafe")
@@ -180,36 +205,39 @@ class Town:
         """`pod create`, to its end."""
         market = self.market(process)
         crew = Crew(self, process, market)
-        return drive(renting.create(market, wish, crew), Audience(self, process), yes=True)
+        return self.carried_out(process, renting.create(market, wish, crew))
 
-    def tend(self, process: Process, every_s: float = 30.0) -> None:
-        """What a kernel or the keeper does all the time."""
-        market, way = self.market(process), Way(self, process, None)
+    def carried_out(self, process: Process, work: Work[T]) -> T:
+        """Drive a verb: every price is agreed to, an interrupt between two of its steps is thrown into it."""
+        answer: bool | None = None
+        problem: BaseException | None = None
+        try:
+            while True:
+                event = work.send(answer) if problem is None else work.throw(problem)
+                problem, answer = None, True if isinstance(event, Ask) else None
+                try:
+                    self.clock.point(process, "event")
+                except KeyboardInterrupt as error:
+                    problem = error
+        except StopIteration as end:
+            return end.value
+        finally:
+            work.close()
+
+    def tend(self, process: Process, who: Literal["keeper", "kernel"] = "keeper") -> None:
+        """What the keeper and a kernel do all the time."""
+        market, way = self.market(process), Way(self, process)
+        here = tending.World(
+            self.notes, Owner(who, process.name, 1, "here"), lambda launch, rental, now: way.beat(launch), Caps,
+            way.moved, beat_deadline_s=None,
+        )  # fmt: skip
         while True:
             begun_at = self.clock.now
-            try:
-                self._round(market, way)
-            except PodlabError:
-                pass  # the next round tries again
-            self.alive.append((begun_at, self.clock.now + every_s))
-            self.clock.wait(process, every_s)
-
-    def _round(self, market: Market, way: Way) -> None:
-        seen = reconcile(market, providers=(NAME,))
-        for owned in seen.ours:
-            launch = owned.launch
-            if launch.phase is not Phase.LIVE:
-                continue
-            deadline_at = launch.policy.deadline_at
-            if deadline_at is not None and self.clock.now >= deadline_at:
-                ending.end(market, launch, why="its deadline is reached", brake="keeper")
-                continue
-            try:
-                if way.beat(launch).armed and launch.armed_at is None:
-                    market.ledger.append("rent.armed", launch.id)
-            except PodlabError:
-                if launch.armed_at is None and self.clock.now - launch.asked_at > 900.0:
-                    ending.end(market, launch, why="its switch was not armed", brake="keeper")
+            tended = tending.tend(market, here)
+            self.alive.append((begun_at, self.clock.now + tended.again_s))
+            until, lines = self.clock.now + tended.again_s, len(self.ledger.entries())
+            while self.clock.now < until and len(self.ledger.entries()) == lines:
+                self.clock.wait(process, min(LOOK_S, until - self.clock.now))
 
     def terminate(self, process: Process) -> None:
         """`pod terminate` of all there is, to the proof."""
@@ -217,7 +245,7 @@ class Town:
         for launch in all_launches(market.ledger):
             if launch.is_open:
                 ending.end(market, launch, why="a person asked", brake="person")
-                drive(ending.until_proven(market, launch), Audience(self, process))
+                self.carried_out(process, ending.until_proven(market, launch))
 
     # Pods
 
@@ -236,6 +264,7 @@ class Town:
 
     def _befall(self, made: PodRecord, fate: Callable[[str], None]) -> None:
         if made.status is not Status.TERMINATED:
+            self.halted.add(made.id)
             fate(made.id)
 
     def _happens(self, pod: PodRecord, happening: str) -> None:
@@ -260,33 +289,33 @@ class Town:
             said = "podlab: not armed: no key" if switch.broken else "podlab: armed {}"
             book.write(self.clock.now, "container", said)
         if not switch.broken:
-            self.clock.at(min(switch.lease_at, switch.deadline_at), lambda: self._switch_looks(made, switch))
+            for due_at in (switch.lease_at, switch.deadline_at):
+                self.clock.at(due_at, lambda: self._switch_looks(made, switch))
 
     def _switch_looks(self, made: PodRecord, switch: Switch) -> None:
-        due_at = min(switch.lease_at, switch.deadline_at)
-        if made.status is Status.TERMINATED or not made.live:
-            if made.status is not Status.TERMINATED:  # stopped by somebody: it comes back with the container
-                return
+        if not made.live or self.clock.now < min(switch.lease_at, switch.deadline_at):
             return
-        if self.clock.now < due_at:
-            self.clock.at(due_at, lambda: self._switch_looks(made, switch))
-        elif self.clock.now < self.api_down_until:
+        if self.clock.now < self.api_down_until:
             self.clock.at(self.clock.now + 60.0, lambda: self._switch_looks(made, switch))
-        else:
+            return
+        try:
             self.company.terminate(made.id)
+        except Problem:  # too new to be found: asked again
+            self.clock.at(self.clock.now + 10.0, lambda: self._switch_looks(made, switch))
 
     def beaten(self, made: PodRecord) -> Armed:
         switch = self.switches.get(made.id)
         if switch is None or switch.broken:
             return Armed(False, "it could not check its key")
         switch.lease_at = self.clock.now + switch.lease_s
+        self.clock.at(switch.lease_at, lambda: self._switch_looks(made, switch))
         return Armed(True)
 
     # What must hold
 
     def check_rows(self) -> None:
         """Every pod of ours that lives has an open row, by its id or by the name that no other order has."""
-        launches = {launch.order_name: launch for launch in fold(self.ledger.entries())}
+        launches = {launch.order_name: launch for launch in all_launches(self.ledger)}
         for made in self.made:
             if made.status is Status.TERMINATED:
                 continue
@@ -296,7 +325,7 @@ class Town:
 
     def closed(self, entry: Entry) -> None:
         """A row was closed: nothing of it may live."""
-        row = next((each for each in fold(self.ledger.entries()) if each.id == entry.subject), None)
+        row = next((each for each in all_launches(self.ledger) if each.id == entry.subject), None)
         if row is None or row.is_open:
             return
         living = [made.id for made in self.made if made.name == row.order_name and made.status is not Status.TERMINATED]
@@ -305,30 +334,53 @@ class Town:
 
     def verdict(self, *, tended: bool) -> list[str]:
         """What was violated in the end. `tended`: somebody was there to the end, and the provider answered."""
-        found = list(self.violations)
         self.check_rows()
+        found = list(self.violations)
         foreign = {pod.id for pod in self.foreign}
         found += [f"{id} is not ours, and was asked to {what}" for what, id in self.touched if id in foreign]
         found += [f"{pod.id} is not ours, and is gone" for pod in self.foreign if pod.status is Status.TERMINATED]
         for made in self.made:
-            if made.status is not Status.TERMINATED:
-                found.append(f"{made.id} ({made.name}) is still billed")
-                continue
-            policy = self.policies[made.id]
-            switch = self.switches.get(made.id)
-            limit_at = self.clock.now if policy.deadline_at is None else policy.deadline_at + GRACE_S
-            if switch is not None and not switch.broken:
-                limit_at = min(limit_at, switch.lease_at + GRACE_S)
-            if made.terminated_at is not None and made.terminated_at > limit_at + max(
-                0.0, self.api_down_until - limit_at
-            ):
-                late_s = made.terminated_at - limit_at
-                found.append(f"{made.id} was billed {late_s:.0f} s past its limit")
+            if tended or self.is_switched(made):
+                found += self._billed_too_long(made, tended=tended)
         if tended:
-            for row in fold(self.ledger.entries()):
-                if row.is_open:
-                    found.append(f"the row of {row.order_name} is still {row.phase}")
+            found += [
+                f"the row of {row.order_name} is still {row.phase}" for row in all_launches(self.ledger)
+                if row.is_open and not self._is_kept(row)
+            ]  # fmt: skip
+            if (together_s := self.together_s()) > TOGETHER_S:
+                found.append(f"two pods of one order were billed together for {together_s:.0f} s")
         return found
+
+    def is_switched(self, made: PodRecord) -> bool:
+        """Whether a switch ran on the pod and was armed: without one, and without this computer, nobody ends it."""
+        switch = self.switches.get(made.id)
+        return switch is not None and not switch.broken and made.id not in self.halted
+
+    def late_s(self, made: PodRecord, *, tended: bool) -> float:
+        """How long a pod was billed behind the moment by which it had to end."""
+        policy, switch = self.policies[made.id], self.switches.get(made.id)
+        limits = [] if policy.deadline_at is None else [policy.deadline_at]
+        if switch is not None and self.is_switched(made):
+            limits.append(switch.lease_at)
+        elif tended and made.id not in self.halted:
+            limits.append(made.created_at + UNARMED_S)
+        end_at = made.terminated_at if made.terminated_at is not None else self.clock.now
+        return end_at - max(min(limits), self.api_down_until)
+
+    def _billed_too_long(self, made: PodRecord, *, tended: bool) -> list[str]:
+        if made.status is Status.EXITED and self._is_kept(self._row(made)):
+            return []  # somebody stopped it in the console: only its disk is billed, until a person says
+        late_s = self.late_s(made, tended=tended)
+        if made.status is not Status.TERMINATED:
+            return [f"{made.id} ({made.name}) is still billed, {late_s:.0f} s late"]
+        return [f"{made.id} was billed {late_s:.0f} s too long"] if late_s > GRACE_S else []
+
+    def _row(self, made: PodRecord) -> Launch:
+        return next(row for row in all_launches(self.ledger) if row.order_name == made.name)
+
+    def _is_kept(self, row: Launch) -> bool:
+        pods = [made for made in self.made if made.name == row.order_name and made.status is not Status.TERMINATED]
+        return row.phase is Phase.LIVE and [made.status for made in pods] == [Status.EXITED]
 
     def together_s(self) -> float:
         """The longest that two pods of one create were billed at the same time."""
@@ -338,7 +390,7 @@ class Town:
                 if first is not second and _label(first) == _label(second):
                     begins = max(first.created_at, second.created_at)
                     ends = min(first.terminated_at or self.clock.now, second.terminated_at or self.clock.now)
-                    longest = max(longest, ends - begins)
+                    longest = max(longest, ends - max(begins, self.api_down_until))
         return longest
 
     def usd(self) -> float:
@@ -375,21 +427,6 @@ class Watched(Ledger):
         if self._process.dead:
             raise Killed
         return self._below.entries()
-
-
-class Audience:
-    """Nobody looks; something may happen at each event."""
-
-    def __init__(self, town: Town, process: Process) -> None:
-        self._town, self._process = town, process
-
-    def stage(self, stage: object) -> None:
-        self._town.clock.point(self._process, "event")
-
-    chunk = notice = stage
-
-    def ask(self, ask: Ask) -> bool:
-        return True
 
 
 class Desk:
@@ -507,7 +544,7 @@ class Desk:
             ))  # fmt: skip
         except Problem as problem:
             raise OutOfStock(problem.detail) from problem
-        row = next(each for each in fold(town.ledger.entries()) if each.order_name == order.name)
+        row = next(each for each in all_launches(town.ledger) if each.order_name == order.name)
         town.rented(made, row.policy)
         return made
 
@@ -547,7 +584,7 @@ class Desk:
 class Way:
     """How a pod itself is reached, as far as a history goes."""
 
-    def __init__(self, town: Town, process: Process, launch: Launch | None) -> None:
+    def __init__(self, town: Town, process: Process) -> None:
         self._town, self._process = town, process
 
     def moved(self, launch: Launch, rental: Rental) -> None:
@@ -603,4 +640,4 @@ class Crew:
         self._town.registry.pop(launch.name, None)
 
     def arrive(self, launch: Launch, rental: Rental, check: Callable[[Rental], None]) -> Work[None]:
-        yield from readiness.arrive(self._market, launch, rental, check, Way(self._town, self._process, launch))
+        yield from readiness.arrive(self._market, launch, rental, check, Way(self._town, self._process))

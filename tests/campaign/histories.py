@@ -1,0 +1,140 @@
+"""Histories: what happens in one, played to its end, and what it came to."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import Literal
+
+from podlab.errors import PodlabError
+from podlab.sandbox.records import Pace
+from tests.campaign.clockwork import Blow, Clockwork, Killed, Process
+from tests.campaign.town import DRAWS, FAULTS, Town
+
+LONGEST_S = 3000.0
+"""Behind the deadline of any pod, its lease, its grace and the proof of its end."""
+STEPS = ("offers", "list", "get", "logs", "create", "terminate", "knock", "beat", "cuda", "append")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What happens. Numbers of steps and points count from 1, each process has its own."""
+
+    seed: int = 1
+    faults: tuple[tuple[str, int, str], ...] = ()
+    """Process, step, what goes wrong."""
+    blows: tuple[tuple[str, int, Blow], ...] = ()
+    """Process, point, what happens to it."""
+    draws: tuple[tuple[int, str], ...] = ()
+    """The number of the pod, what is wrong with its machine."""
+    lags_s: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Until a new pod is listed, until it is found by its id, until one that ended is listed no more."""
+    dies_after_s: float | None = None
+    """When this computer is gone for good."""
+    down: tuple[float, float] | None = None
+    """From when and for how long nobody reaches the provider."""
+    creates: int = 1
+    """How many are under way at the same time, each in a process of its own."""
+    then: Literal["nothing", "terminate"] = "nothing"
+
+
+@dataclass
+class Played:
+    """What a history came to."""
+
+    plan: Plan
+    town: Town
+    processes: dict[str, Process] = field(default_factory=dict)
+    violations: list[str] = field(default_factory=list)
+
+
+def play(plan: Plan, town: Town | None = None) -> Played:
+    """A history, to its end."""
+    listing_s, read_s, gone_s = plan.lags_s
+    town = town or Town(
+        plan.seed, {(who, number): fault for who, number, fault in plan.faults}, dict(plan.draws),
+        Pace(6.0, 5.0, 4.0, listing_s, read_s, gone_s),
+    )  # fmt: skip
+    clock, found = town.clock, Played(plan, town)
+    chance = random.Random(plan.seed)
+
+    def process(name: str) -> Process:
+        blows = {point: blow for who, point, blow in plan.blows if who == name}
+        return found.processes.setdefault(name, Process(name, blows))
+
+    for number in range(plan.creates):
+        creator = process("create" if not number else f"create{number + 1}")
+        clock.start(creator, lambda creator=creator: town.create(creator), after_s=chance.uniform(0, 20) * number)
+    keeper = process("keeper")
+    clock.start(keeper, lambda: town.tend(keeper), after_s=chance.uniform(1, 30))
+    kernel = process("kernel")
+    clock.start(kernel, lambda: town.tend(kernel, "kernel"), after_s=chance.uniform(40, 200))
+    if plan.then == "terminate":
+        ender = process("terminate")
+        clock.start(ender, lambda: town.terminate(ender), after_s=chance.uniform(20, 500))
+    if plan.down is not None:
+        begins_s, lasts_s = plan.down
+        clock.at(clock.now + begins_s, lambda: _cut(town, lasts_s))
+    if plan.dies_after_s is not None:
+        clock.at(clock.now + plan.dies_after_s, lambda: _die(clock, found))
+    begun_at = clock.now
+    longest_s = LONGEST_S + sum(blow.seconds for _, _, blow in plan.blows) + (plan.down[1] if plan.down else 0.0)
+    for passed_s in range(0, int(longest_s), 60):
+        clock.run(begun_at + passed_s)
+        town.check_rows()
+    tended = plan.dies_after_s is None and not (keeper.dead and kernel.dead)
+    found.violations = town.verdict(tended=tended)
+    found.violations += [said for each in found.processes.values() for said in _ended(each)]
+    return found
+
+
+def _cut(town: Town, lasts_s: float) -> None:
+    town.api_down_until = town.clock.now + lasts_s
+
+
+def _die(clock: Clockwork, found: Played) -> None:
+    for process in found.processes.values():
+        clock.kill(process)
+
+
+def _ended(process: Process) -> list[str]:
+    """What is wrong with how a process ended: errors of ours are its result, anything else is a bug."""
+    if process.error is not None and not isinstance(process.error, (PodlabError, KeyboardInterrupt, Killed)):
+        return [f"{process.name} ended with {process.error!r}"]
+    if process.name.startswith("create") and not (process.done or process.dead):
+        return [f"{process.name} never ended"]
+    return []
+
+
+def random_plan(seed: int) -> Plan:
+    """Some of everything, by chance."""
+    chance = random.Random(seed)
+    creates = 2 if chance.random() < 0.15 else 1
+    then: Literal["nothing", "terminate"] = "terminate" if chance.random() < 0.4 else "nothing"
+    names = ["create", "keeper", "kernel", "create2", "terminate"]
+    faults = tuple(
+        (who, number, fault)
+        for who in names
+        for number in chance.sample(range(1, 60), chance.choice((0, 1, 2, 5)))
+        for fault in [chance.choice(FAULTS[chance.choice(STEPS)])]
+    )
+    if chance.random() < 0.5:  # the order itself: the sixth step or so of a create
+        faults += (("create", chance.choice((3, 4, 5)), chance.choice(FAULTS["create"])),)
+    blows = tuple(
+        ("create", chance.randrange(1, 60), blow)
+        for blow in chance.choices(
+            (Blow("kill"), Blow("interrupt"), Blow("sleep", chance.uniform(5, 900))), k=chance.choice((0, 0, 1, 1, 2))
+        )
+    )
+    if chance.random() < 0.2:
+        blows += ((chance.choice(("keeper", "kernel")), chance.randrange(1, 300), Blow("kill")),)
+    if chance.random() < 0.2:
+        blows += (("keeper", chance.randrange(1, 300), Blow("sleep", chance.uniform(50, 900))),)
+    return Plan(
+        seed, faults, blows,
+        tuple((number, chance.choice(DRAWS)) for number in range(1, 4) if chance.random() < 0.25),
+        chance.choice(((0, 0, 0), (0, 0, 0), (20, 5, 30), (60, 60, 100), (119, 110, 100))),
+        dies_after_s=chance.uniform(0, 700) if chance.random() < 0.15 else None,
+        down=(chance.uniform(0, 900), chance.choice((20.0, 120.0, 600.0))) if chance.random() < 0.15 else None,
+        creates=creates, then=then,
+    )  # fmt: skip

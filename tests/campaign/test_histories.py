@@ -1,0 +1,224 @@
+"""Whatever goes wrong: no pod is billed past its limits, none twice, none that is not ours is touched, no row is closed
+without proof, and no id is lost. Every history is the same each time it is played; a failure names its plan.
+
+The whole campaign is `scripts/campaign`; here a sample of it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import multiprocessing
+import os
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+
+import pytest
+
+from podlab.lab import ending
+from podlab.ledger import Ledger
+from podlab.settings import home
+from tests.campaign.clockwork import BEGINNING, Blow
+from tests.campaign.histories import Plan, Played, play, random_plan
+from tests.campaign.town import BOOT_GRACE_S, DRAWS, FAULTS, GRACE_S, Town
+
+FULL = bool(os.environ.get("PODLAB_FULL"))
+PAIRS = None if FULL else 400
+HISTORIES = 100_000 if FULL else 1000
+BLOWS = (Blow("kill"), Blow("interrupt"), Blow("sleep", 45.0), Blow("sleep", 700.0))
+CALM = Plan(then="terminate")
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Those who tend log each end of a pod; a campaign ends a hundred thousand."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@dataclass(frozen=True)
+class Single:
+    """One thing that goes wrong, as a change of a plan."""
+
+    name: str
+    change: Callable[[Plan], Plan]
+
+
+@cache
+def singles() -> tuple[Single, ...]:
+    """Every fault at every step of a create, of a round of tending and of a terminate; every bad machine; every blow
+    at every point; and the death of this computer at every point in time that matters."""
+    calm = play(CALM)
+    assert calm.violations == []
+    found = [
+        Single(f"{who} step {number} ({step}): {fault}", lambda plan, it=(who, number, fault): _with_fault(plan, it))
+        for who in ("create", "keeper", "terminate")
+        for number, step in enumerate(calm.town.steps[who][:40], 1)
+        for fault in FAULTS.get(step, ())
+    ]
+    found += [Single(f"the first machine: {draw}", lambda plan, it=(1, draw): _with_draw(plan, it)) for draw in DRAWS]
+    found += [
+        Single(f"{who} point {number} ({point}): {blow}", lambda plan, it=(who, number, blow): _with_blow(plan, it))
+        for who in ("create", "terminate")
+        for number, point in enumerate(calm.processes[who].points, 1)
+        for blow in BLOWS
+    ]
+    found += [
+        Single(f"the computer dies after {after_s} s", lambda plan, it=after_s: replace(plan, dies_after_s=float(it)))
+        for after_s in (0, 1, 2, 5, 10, 15, 16, 20, 30, 60, 300, 900)
+    ]
+    found += [
+        Single(
+            f"nobody reaches the provider from {at} s on", lambda plan, it=at: replace(plan, down=(float(it), 300.0))
+        )
+        for at in (0, 1, 2, 5, 12, 20, 60, 300, 800)
+    ]
+    return tuple(found)
+
+
+def _with_fault(plan: Plan, fault: tuple[str, int, str]) -> Plan:
+    return replace(plan, faults=(*plan.faults, fault))
+
+
+def _with_draw(plan: Plan, draw: tuple[int, str]) -> Plan:
+    return replace(plan, draws=(*plan.draws, draw))
+
+
+def _with_blow(plan: Plan, blow: tuple[str, int, Blow]) -> Plan:
+    return replace(plan, blows=(*plan.blows, blow))
+
+
+def violated(plan: Plan) -> str:
+    """What a history violates, with its plan; "" for nothing."""
+    logging.disable(logging.CRITICAL)
+    try:
+        found = play(plan).violations
+    except Exception as error:  # noqa: BLE001  # told with the plan that shows it
+        found = [f"{type(error).__name__}: {error}"]
+    return f"{'; '.join(found)} in {plan}" if found else ""
+
+
+def usd_at_risk(played: Played) -> float:
+    """Dollars beyond what a person wanted to pay: behind the limits of the pods, and, where this computer died, all
+    that was billed afterwards. Pods that no switch and nobody here could end are not in it: see the test of them."""
+    town, died_after_s = played.town, played.plan.dies_after_s
+    if died_after_s is None:
+        late = ((town.late_s(made, tended=True), made) for made in town.made)
+    else:
+        died_at = BEGINNING + died_after_s
+        late = (
+            ((made.terminated_at or town.clock.now) - max(died_at, made.created_at), made)
+            for made in town.made if town.is_switched(made)
+        )  # fmt: skip
+    return sum(max(0.0, late_s) * made.usd_per_hour / 3600 for late_s, made in late)
+
+
+def test_a_calm_history_costs_what_it_should() -> None:
+    played = play(CALM)
+
+    assert played.violations == []
+    assert [made.status.value for made in played.town.made] == ["TERMINATED"]
+    assert 0 < played.town.usd() < 0.1
+
+
+def test_every_single_fault(record_property: Callable[[str, object], None]) -> None:
+    worst = (0.0, "")
+    broken = []
+    for single in singles():
+        for then in ("nothing", "terminate"):
+            played = play(single.change(replace(CALM, then=then)))  # type: ignore[arg-type]
+            if played.violations:
+                broken.append(f"{single.name}: {'; '.join(played.violations)}")
+            worst = max(worst, (usd_at_risk(played), single.name))
+
+    assert broken == []
+    record_property("single faults", len(singles()))
+    record_property("dollars at risk, worst, of a pod at $0.40/h", f"{worst[0]:.3f} ({worst[1]})")
+    print(f"{len(singles())} single faults; at the worst ${worst[0]:.3f} of a pod at $0.40/h: {worst[1]}")
+    assert worst[0] <= 0.40 * (BOOT_GRACE_S + GRACE_S) / 3600
+
+
+def test_every_pair_of_faults(record_property: Callable[[str, object], None]) -> None:
+    pairs = list(itertools.combinations(singles(), 2))
+    if PAIRS is not None:
+        pairs = random.Random(4).sample(pairs, PAIRS)
+
+    broken = [said for said in map(violated, (second.change(first.change(CALM)) for first, second in pairs)) if said]
+
+    assert broken == []
+    record_property("pairs of faults", len(pairs))
+
+
+def test_random_histories(record_property: Callable[[str, object], None]) -> None:
+    seeds = range(HISTORIES)
+    if FULL:
+        with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
+            broken = [said for said in pool.imap_unordered(_by_seed, seeds, chunksize=200) if said]
+    else:
+        broken = [said for said in map(_by_seed, seeds) if said]
+
+    assert broken == []
+    record_property("random histories", HISTORIES)
+
+
+def _by_seed(seed: int) -> str:
+    return violated(random_plan(seed))
+
+
+def test_what_nobody_can_end_is_a_machine_that_never_starts_and_a_computer_that_is_gone() -> None:
+    """The hole that is left: a company without a timer of its own, a pod whose switch never ran, and nobody here."""
+    plan = Plan(draws=((1, "no-runtime"),), dies_after_s=60.0)
+
+    played = play(plan)
+
+    assert played.violations == []
+    assert [made.status.value for made in played.town.made] == ["RUNNING"]
+    assert play(replace(plan, dies_after_s=None)).violations == [], "with somebody here it is ended"
+
+
+def test_the_ledger_of_a_history_can_be_a_file() -> None:
+    """The ledger that others are played with is kept in memory; here it is the file itself, and says the same."""
+    plan = Plan(seed=7, faults=(("create", 4, "lost-twice"),), then="terminate")
+    town = Town(plan.seed, {("create", 4): "lost-twice"}, ledger=Ledger(home() / "ledger.jsonl"))
+
+    assert play(plan, town).violations == []
+    assert len(town.made) == 2
+    assert [entry.verb for entry in Ledger().entries()][-1] == "rent.ended"
+
+
+# What a campaign finds nothing in could also be blind: each of these takes one safety away and has to be noticed.
+
+
+def test_the_campaign_sees_what_is_not_ours_touched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ending, "_of", lambda launch, rentals: tuple(
+        rental for rental in rentals if rental.name.startswith(launch.name)
+    ))  # fmt: skip
+
+    assert "is not ours" in violated(CALM)
+
+
+def test_the_campaign_sees_a_second_pod_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = ending._terminate
+    monkeypatch.setattr(
+        ending, "_terminate", lambda market, launch, pod: real(market, launch, pod) if pod == launch.rental_id else ""
+    )
+
+    assert violated(replace(CALM, faults=(("create", 4, "twice"),), then="nothing"))
+
+
+def test_the_campaign_sees_a_row_that_is_closed_too_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ending, "UNSEEN_S", 1.0)
+    monkeypatch.setattr("podlab.lab.launches.GAP_S", 1.0)
+    monkeypatch.setattr(ending, "GAP_S", 1.0)
+    plan = replace(CALM, faults=(("create", 4, "lost-done"),), lags_s=(119.0, 110.0, 0.0))
+
+    assert "was closed" in violated(plan)
+
+
+def test_the_campaign_sees_a_pod_that_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ending, "end", lambda market, launch, *, why, brake: None)
+
+    assert violated(replace(CALM, draws=((1, "never-armed"),), then="nothing"))
