@@ -40,9 +40,9 @@ def new_identity(folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def a_tenant(folder: Path) -> Iterator[Tenant]:
-    """A company of its own in a folder, and its one customer."""
-    running = start(folder / "sandbox", seed=7)
+def a_tenant(folder: Path, **how: Any) -> Iterator[Tenant]:
+    """A company of its own in a folder, and its one customer. `how` is as `serve.start` takes it."""
+    running = start(folder / "sandbox", seed=7, **how)
     headers = {"Authorization": f"Bearer {running.key}"}
     with httpx2.Client(base_url=running.url, headers=headers, timeout=60) as http:
         try:

@@ -16,6 +16,7 @@ from podlab.sandbox.catalogue import GpuKind
 from podlab.sandbox.container import Container, Job
 from podlab.sandbox.gpus import GpuUse, write_state
 from podlab.sandbox.logbook import Source
+from podlab.sandbox.public_port import PublicPort
 from podlab.sandbox.records import PodRecord
 from podlab.sandbox.ssh_server import PodSshd
 
@@ -78,6 +79,9 @@ class Machine:
         self.sshd: PodSshd | None = None
         if "22/tcp" in pod.ports:
             self.sshd = PodSshd(self.container, folder / "etc_ssh" / "ssh_host_ed25519_key", self._authorized)
+        self._asked = pod.ports
+        self._ports: dict[str, PublicPort] = {}
+        self._open_ports()
         self._argv = shlex.split(pod.args) or [str(folder / "bin" / "start")]
         self._first_env = {
             **pod.env, "RUNPOD_API_KEY": pod.key, "RUNPOD_API_BASE_URL": url, "RUNPOD_POD_ID": pod.id,
@@ -91,8 +95,15 @@ class Machine:
 
     @property
     def public_ports(self) -> dict[str, int]:
-        """The ports outside that lead somewhere."""
-        return {"22/tcp": self.sshd.port} if self.sshd else {}
+        """Each port that was asked for, and the one outside that leads to it."""
+        found = {asked: each.port for asked, each in self._ports.items()}
+        return found | ({"22/tcp": self.sshd.port} if self.sshd else {})
+
+    def move_ports(self) -> None:
+        """Other ports outside; connections that are open over SSH stay."""
+        if self.sshd is not None:
+            self.sshd.move()
+        self._open_ports()
 
     def look(self, now: float) -> None:
         """Do what is due: let the SSH server listen, start the first process anew, measure the GPUs."""
@@ -111,7 +122,17 @@ class Machine:
         self._is_over.set()
         if self.sshd is not None:
             self.sshd.close()
+        for each in self._ports.values():
+            each.close()
         self.container.end()
+
+    def _open_ports(self) -> None:
+        for each in self._ports.values():
+            each.close()
+        insides = {asked: asked.partition("/")[::2] for asked in self._asked if asked != "22/tcp"}
+        self._ports = {
+            asked: PublicPort(self.container, int(inside)) for asked, (inside, kind) in insides.items() if kind != "udp"
+        }
 
     def _lay_out(self, workspace: Path) -> None:
         """A fresh container: what the one before wrote is gone, as on the real machines; the workspace is not."""

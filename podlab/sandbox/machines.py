@@ -22,7 +22,9 @@ MEASURE_S = 0.5
 class Machines:
     """Give `listen` to the company, then `open`. `home` is a folder of its own; what is left in it is removed."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *, gpu_library: bool = True) -> None:
+        """Without `gpu_library` GPUs are read by the simulated nvidia-smi alone, as where no C compiler is."""
+        self._gpu_library = gpu_library
         self._home = home
         self._todo: queue.Queue[tuple[str, Happening]] = queue.Queue()
         self.machines: dict[str, Machine] = {}
@@ -56,7 +58,7 @@ class Machines:
         shutil.rmtree(self._home / "pods", ignore_errors=True)
 
     def _run(self) -> None:
-        self._library = compiled(self._home / "nvml")
+        self._library = compiled(self._home / "nvml") if self._gpu_library else None
         measured_at = 0.0
         while not self._over.is_set():
             with contextlib.suppress(queue.Empty):
@@ -74,8 +76,8 @@ class Machines:
     def _do(self, pod_id: str, happening: Happening) -> None:
         assert self._company is not None
         machine = self.machines.get(pod_id)
-        if happening == "move" and machine and machine.sshd:
-            machine.sshd.move()
+        if happening == "move" and machine:
+            machine.move_ports()
             self._company.came_up(pod_id, ip="127.0.0.1", public_ports=machine.public_ports)
             return
         if machine is not None:

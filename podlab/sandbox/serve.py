@@ -172,6 +172,7 @@ def start(
     now: Callable[[], float] = time.time,
     requests_per_minute: int = 6000,
     machines: bool = True,
+    gpu_library: bool = True,
 ) -> Running:
     """Open a company in this process. `speed` 60: a minute costs an hour. `home` is a folder of its own.
 
@@ -179,7 +180,7 @@ def start(
     """
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     rng = random.Random(seed)  # noqa: S311 - ids and ports, no keys
-    park = Machines(home) if machines else None
+    park = Machines(home, gpu_library=gpu_library) if machines else None
     listen = park.listen if park else None
     company = Company(now=now, rng=rng, pace=pace, balance_usd=balance_usd, billing_speed=speed, listen=listen)
     rest = Rest(company, requests_per_minute=requests_per_minute)

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from podlab.errors import AuthenticationFailed, Unreachable
@@ -233,3 +234,25 @@ def test_a_shell_has_a_terminal(tenant: Tenant) -> None:
         said += data
     assert b"37 101" in said and (b"/dev/pts/" in said or b"/dev/tty" in said) and channel.recv_exit_status() == 5
     link.close()
+
+
+def test_a_port_that_was_asked_for_is_led_to_the_pod(tenant: Tenant) -> None:
+    with socket.socket() as picked:
+        picked.bind(("127.0.0.1", 0))
+        port = picked.getsockname()[1]
+    pod = tenant.rent(ports=["22/tcp", f"{port}/http"])
+    with tenant.reach(pod) as transport:
+        with transport.start([sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)]):
+            ports = tenant.look(pod)["runtime"]["ports"]
+            public = next(each["public"] for each in ports if each["private"] == port)
+            url = f"http://127.0.0.1:{public}/"
+
+            def answer() -> bool:
+                try:
+                    return httpx2.get(url, timeout=30, trust_env=False).status_code == 200
+                except httpx2.TransportError:
+                    return False
+
+            until(answer)
+            tenant.act(pod, "stop")
+            until(lambda: not answer())
