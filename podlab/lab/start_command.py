@@ -39,7 +39,7 @@ IMAGE_START = "/start.sh"
 LINES_LIMIT = 10_000
 LINE_LIMIT_CHARACTERS = 4096
 _HOST_KEY = re.compile(r"podlab: host key ([a-z0-9@.-]{1,64}) (SHA256:[A-Za-z0-9+/]{43})")
-_KEY_TYPES = frozenset({"ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521"})
+_KEY_TYPES = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa")
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Heard:
     """What the start command said in the container's log."""
 
     fingerprints: tuple[str, ...] = ()
-    """Of the host keys, one of each type."""
+    """Of the host keys, one of each type; first that of the type our SSH client asks for first."""
     armed: bool | None = None
     """What the switch said last of itself; None: nothing yet."""
     detail: str = ""
@@ -154,7 +154,7 @@ def heard(lines: Iterable[RentalLine], *, since: float | None = None) -> Heard:
             armed, detail = True, ""
         elif text.startswith("podlab: not armed: "):
             armed, detail = False, _plain(text.removeprefix("podlab: not armed: "))
-    return Heard(tuple(keys.values()), armed, detail)
+    return Heard(tuple(keys[kind] for kind in _KEY_TYPES if kind in keys), armed, detail)
 
 
 def _plain(text: str) -> str:

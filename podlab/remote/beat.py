@@ -34,7 +34,7 @@ def asked(request: Json) -> Json:
         answer = json.loads(read_line(link, DEADLINE_S).decode("utf-8"))
         if not isinstance(answer, dict):
             raise ValueError("it answered with no object")
-        return answer
+        return {name: value for name, value in answer.items() if name != "v"}
 
 
 def main() -> None:
@@ -54,7 +54,7 @@ def main() -> None:
         answer = {"error": {"kind": fault.kind, "message": str(fault)}}
     except (ValueError, AttributeError) as error:
         answer = {"error": {"kind": "bad_request", "message": f"{error!r:.300}"}}
-    print(json.dumps({**answer, "v": PROTOCOL}), flush=True)
+    print(json.dumps({"v": PROTOCOL, **answer}), flush=True)
 
 
 if __name__ == "__main__":

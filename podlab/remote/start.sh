@@ -65,9 +65,11 @@ if [ -x "@IMAGE_START@" ]; then exec "@IMAGE_START@"; fi;
 
 if [ -n "${PUBLIC_KEY:-}" ]; then
     mkdir -p "${HOME:-/root}/.ssh" && chmod 700 "${HOME:-/root}/.ssh";
-    if ! grep -qxF "$PUBLIC_KEY" "${HOME:-/root}/.ssh/authorized_keys" 2>/dev/null; then
-        echo "$PUBLIC_KEY" >>"${HOME:-/root}/.ssh/authorized_keys";
-    fi;
+    echo "$PUBLIC_KEY" | while read -r pl_each; do
+        if ! grep -qxF "$pl_each" "${HOME:-/root}/.ssh/authorized_keys" 2>/dev/null; then
+            echo "$pl_each" >>"${HOME:-/root}/.ssh/authorized_keys";
+        fi;
+    done;
     chmod 600 "${HOME:-/root}/.ssh/authorized_keys";
 fi;
 mkdir -p /run/sshd 2>/dev/null;

@@ -6,7 +6,8 @@ It says a line, is ready once FILE of --gate exists, and then answers GET /healt
 GET: /exit/N ends it with status N, /sick and /well change its health, /name/X its model's name, /say/WORDS writes to
 its log. --deaf never listens. --hungry takes memory
 until it is ended. --stray starts a grandchild in a session of its own that ignores TERM and writes its pid
-to FILE. --count appends its pid to FILE. --key-env names the variable with the key that /v1/models asks for.
+to FILE. --count appends its pid to FILE. --key-env names the variable with the key that /v1/models asks for. What
+--metrics names is answered to /metrics.
 """
 
 import argparse
@@ -38,6 +39,7 @@ class Answers(http.server.BaseHTTPRequestHandler):
     sick = False
     name = ""
     key = ""
+    metrics = ""
 
     def do_GET(self) -> None:
         verb, _, word = self.path[1:].partition("/")
@@ -55,10 +57,13 @@ class Answers(http.server.BaseHTTPRequestHandler):
             if Answers.key and self.headers["Authorization"] != f"Bearer {Answers.key}":
                 return self.answer(401, {})
             return self.answer(200, {"data": [{"id": Answers.name}]})
+        if self.path == "/metrics" and Answers.metrics:
+            with open(Answers.metrics, "rb") as file:
+                return self.answer(200, file.read())
         return self.answer(200, {})
 
     def answer(self, status: int, value: object) -> None:
-        body = json.dumps(value).encode()
+        body = value if isinstance(value, bytes) else json.dumps(value).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -72,7 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--name", required=True)
-    for option in ("--gate", "--stray", "--count", "--key-env"):
+    for option in ("--gate", "--stray", "--count", "--key-env", "--metrics"):
         parser.add_argument(option)
     for option in ("--deaf", "--ignore-term", "--hungry"):
         parser.add_argument(option, action="store_true")
@@ -94,6 +99,7 @@ def main() -> None:
     while told.deaf or (told.gate and not os.path.exists(told.gate)):
         time.sleep(0.02)
     Answers.name, Answers.key = told.name, os.environ.get(told.key_env, "") if told.key_env else ""
+    Answers.metrics = told.metrics or ""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", told.port), Answers)
     say("listening")
     server.serve_forever()

@@ -1,0 +1,136 @@
+"""What ends a pod: the start command as its first process, and a real server as its provider."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from podlab.renting import Policy
+from tests.processes import wait_until
+from tests.remote.company import Company
+from tests.remote.rented import FAST, LONG, WAIT_S, Rent, armed_line
+
+# ------------------------------------------------------------------------------------------------ what ends a pod
+
+
+def test_a_pod_that_nobody_ever_speaks_to_ends_itself(rent: Rent, company: Company, python: str) -> None:
+    pod = rent(Policy(lease_s=1.0), pace=replace(FAST, grace_s=3.0), python=python)
+    pod.start()
+
+    assert pod.until_ended() == "terminate"
+
+    pod.until_said("podlab: ending: lease: no word since it started")
+    assert any("terminate: accepted" in line for line in pod.said())
+
+
+def test_a_pod_whose_computer_is_gone_ends_itself_after_its_lease(rent: Rent, company: Company) -> None:
+    pod = rent(Policy(lease_s=4.0))
+    pod.start()
+    pod.until_said("podlab: armed")
+
+    for _ in range(3):  # as long as there is word, it lives
+        said = pod.beat()
+        assert said.armed
+        assert said.lease_left_s is not None and 3.0 < said.lease_left_s <= 4.0
+        time.sleep(1.5)
+    assert company.endings() == []
+
+    assert pod.until_ended() == "terminate"
+    pod.until_said("podlab: ending: lease: no word for 4 s")
+
+
+def test_a_pod_ends_at_its_deadline_although_there_is_word(rent: Rent, company: Company) -> None:
+    pod = rent()
+    pod.start()
+    pod.until_said("podlab: armed")
+    pod.launch = replace(pod.launch, policy=replace(LONG, deadline_at=time.time() + 4.0), policy_serial=1)
+
+    while company.ended_by is None:
+        assert pod.beat().deadline_left_s is not None
+        time.sleep(0.3)
+
+    pod.until_said("podlab: ending: deadline")
+    assert time.time() >= (pod.launch.policy.deadline_at or 0)
+
+
+def test_a_pod_ends_at_the_deadline_of_its_start_command_although_nobody_comes(rent: Rent) -> None:
+    pod = rent(replace(LONG, deadline_at=time.time() + 3.0))
+    pod.start()
+
+    assert pod.until_ended() == "terminate"
+    pod.until_said("podlab: ending: deadline")
+
+
+def test_a_pod_ends_when_its_money_is_spent_by_its_own_clock(rent: Rent, company: Company) -> None:
+    pod = rent(replace(LONG, budget_usd=0.005), usd_per_hour=3.6)  # five seconds
+    pod.start()
+    pod.until_said("podlab: armed")
+    assert armed_line(pod)["money_left_s"] <= 5.0
+
+    assert pod.until_ended() == "terminate"
+    pod.until_said("podlab: ending: money: its 0.005 USD are spent")
+
+
+def test_a_pod_on_which_nothing_is_done_ends(rent: Rent, company: Company) -> None:
+    pod = rent(replace(LONG, idle_s=3.0))
+    pod.start()
+
+    assert pod.until_ended() == "terminate"
+    pod.until_said("podlab: ending: idle: nothing was done")
+
+
+# ------------------------------------------------------------------------------------------------ a provider in trouble
+
+
+@pytest.mark.parametrize("trouble", [401, 403, 404, 409, 429, 500, "hang", "drip", "html"])
+def test_a_provider_that_does_not_end_it_is_asked_until_it_does(
+    rent: Rent, company: Company, trouble: int | str
+) -> None:
+    ways = ("terminate", "delete", "stop")
+    company.answers = dict.fromkeys(ways, trouble)
+    pod = rent(Policy(lease_s=1.0), pace=replace(FAST, grace_s=1.0, request_s=1.0))
+    pod.start()
+    wait_until(lambda: set(company.endings()) == set(ways), timeout_s=WAIT_S, why=str(company.asked))
+    wait_until(lambda: len(company.endings()) >= 5, timeout_s=WAIT_S, why=str(company.asked))
+    assert company.ended_by is None or trouble == "html"
+
+    company.answers = {}
+
+    assert pod.until_ended() in ways
+
+
+def test_a_provider_that_is_down_is_asked_until_it_is_back(rent: Rent, company: Company) -> None:
+    company.stop()
+    pod = rent(Policy(lease_s=1.0), pace=replace(FAST, grace_s=1.0))
+    pod.start()
+    pod.until_said("stop: no answer")
+    pod.until_said("terminate: no answer", 2)
+    assert any(line.startswith("podlab: not armed: no answer") for line in pod.said())
+
+    company.start()
+
+    pod.until_ended()
+
+
+def test_a_stopped_switch_is_not_needed_twice_where_terminating_is_refused(rent: Rent, company: Company) -> None:
+    company.answers = {"terminate": 403, "delete": 403}
+    pod = rent(Policy(lease_s=1.0), pace=replace(FAST, grace_s=1.0))
+    pod.start()
+
+    assert pod.until_ended() == "stop"
+    assert company.endings()[:3] == ["terminate", "delete", "stop"]
+
+
+def test_word_in_time_calls_off_an_end_that_nobody_accepted(rent: Rent, company: Company) -> None:
+    company.answers = dict.fromkeys(("terminate", "delete", "stop"), 500)
+    pod = rent(replace(LONG, lease_s=60.0), pace=replace(FAST, grace_s=1.0))
+    pod.start()
+    pod.until_said("podlab: ending: lease")
+
+    said = pod.beat()
+
+    assert said.lease_left_s is not None and said.lease_left_s > 30
+    pod.until_said("podlab: not ending any more")
+    assert not pod.tell().ending
