@@ -27,13 +27,17 @@ FROM_CLIENTS = frozenset({KEY, URL})
 """What is taken over of a client's environment."""
 
 
+def _caps() -> Caps:
+    return Caps.of(lambda name: settings.value(name)[0])
+
+
 class Brakes:
     """Tends the rented pods of this PODLAB_HOME over the connections that the keeper has."""
 
     def __init__(self, pods: KeptPods) -> None:
         self._pods = pods
         market = Market(Ledger(), company, time.time, time.sleep)
-        here = world(Owner.here("keeper"), self._reach, lambda: Caps.of(lambda name: settings.value(name)[0]))
+        here = world(market, Owner.here("keeper"), self._reach, _caps, forget=pods.drop)
         self._tender = Tender(market, here)
 
     def start(self) -> None:

@@ -48,6 +48,7 @@ class Here:
         """The keeper does, or this kernel where there is none."""
         from podlab.lab.guarding import ensure_keeper
 
+        self._workspace.brake()
         return ensure_keeper(self._workspace)
 
     def start(self, launch_id: str, candidate: Candidate, policy: Policy) -> tuple[tuple[str, ...], Mapping[str, str]]:

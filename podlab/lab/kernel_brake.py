@@ -46,7 +46,10 @@ def _new(workspace: Workspace) -> Tender:
     own = Its.open()
     own.override("keeper", "on" if workspace.value("keeper") else "off")
     market = Market.of(own)
-    here = world(Owner.here("kernel"), lambda pod: nullcontext(own.transport(pod)), lambda: Caps.of(own.value))
+    here = world(
+        market, Owner.here("kernel"), lambda pod: nullcontext(own.transport(pod)), lambda: Caps.of(own.value),
+        forget=own.drop_transport,
+    )  # fmt: skip
     return Tender(market, here, turn=lambda: _is_our_turn(own, here))
 
 

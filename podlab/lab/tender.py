@@ -10,11 +10,11 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from pathlib import Path
 
 from podlab import settings
-from podlab.lab import tending
+from podlab.lab import pods, rented, tending
 from podlab.lab.heartbeat import beat
+from podlab.lab.introduction import Introduction
 from podlab.lab.launches import Launch
 from podlab.lab.market import Market
 from podlab.lab.money import Caps
@@ -23,7 +23,7 @@ from podlab.lab.tending import World
 from podlab.lab.tending_file import Owner, TendingFile
 from podlab.renting import Armed, Rental
 from podlab.transport.base import Transport
-from podlab.types import Pod, SshAddress
+from podlab.types import Pod
 
 LOOK_S = 1.0
 """Between looks at whether the ledger has grown."""
@@ -40,27 +40,32 @@ def tending_file() -> TendingFile:
     return TendingFile(settings.home() / "tending.json")
 
 
-def identity() -> Path:
-    """podlab's own SSH key, whose public half is put into every rented pod."""
-    return settings.home() / "ssh" / "id_ed25519"
-
-
-def pod_of(launch: Launch, rental: Rental) -> Pod:
-    """A rented pod as its provider says it is reached now. It needs no registry, which may be damaged."""
-    address = None
-    if rental.ssh_host and rental.ssh_port is not None:
-        address = SshAddress(rental.ssh_host, "root", rental.ssh_port, (str(identity()),))
-    return Pod(launch.name, launch.id, launch.provider, address, rental_id=rental.id)
-
-
-def world(owner: Owner, reach: Reach, caps: Callable[[], Caps]) -> World:
-    """What a process that tends the pods of this PODLAB_HOME has: heartbeats go over `reach`."""
+def world(
+    market: Market, owner: Owner, reach: Reach, caps: Callable[[], Caps], *, forget: Callable[[str], None]
+) -> World:
+    """What a process that tends the pods of this PODLAB_HOME has: words to pods go over `reach`, and `forget` drops
+    what is open to one."""
+    file = tending_file()
+    introduction = Introduction(market, file.steady, forget)
 
     def beat_over(launch: Launch, rental: Rental, now: float) -> Armed:
-        with reach(pod_of(launch, rental)) as transport:
-            return beat(transport, launch, now=now)
+        # As its provider says that it is reached now: this needs no registry, which may be damaged.
+        pod = Pod(launch.name, launch.id, launch.provider, rented.address_of(rental), rental_id=rental.id)
 
-    return World(tending_file(), owner, beat_over, caps)
+        def word() -> Armed:
+            with reach(pod) as transport:
+                return beat(transport, launch, now=now)
+
+        return introduction.speak(launch, rental, word)
+
+    return World(file, owner, beat_over, caps, _moved)
+
+
+def _moved(launch: Launch, rental: Rental) -> None:
+    """Its address of now into the registry, where a pod that a crash left is missing."""
+    known = next((pod for pod in pods.all_pods() if pod.id == launch.id), None)
+    if known is None or (known.address, known.rental_id) != (rented.address_of(rental), rental.id):
+        rented.keep(launch, rental)
 
 
 class Tender:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import random
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -28,8 +29,10 @@ from podlab.renting import BILLING, Armed, Bill, Rental, RentalState
 ROUND_S = 30.0
 SOON_S = 10.0
 """Between rounds while a pod is being started or ended."""
+STANDBY_S = 5.0
+"""Between looks at whether the other process still does it."""
 BEATS_A_LEASE = 5
-BEAT_DEADLINE_S = 20.0
+BEAT_DEADLINE_S, LEAST_BEAT_S = 20.0, 5.0
 BILLS_S = 3600.0
 BILLED_AFTER_S = 3 * 86400.0
 """So long after a pod's end its bill is still asked for."""
@@ -95,11 +98,11 @@ def tend(market: Market, world: World) -> Tended:
     """One round. Blocks for as long as providers and pods take to answer, each within its deadline."""
     try:
         if not world.file.take(world.owner):
-            return Tended(True, world.round_s, notes=world.file.notes())
+            return Tended(True, min(world.round_s, STANDBY_S), notes=world.file.notes())
         return _Round(market, world).run()
     except _Lost:
         _log.warning("another process tends the rented pods now")
-        return Tended(True, world.round_s, notes=world.file.notes())
+        return Tended(True, min(world.round_s, STANDBY_S), notes=world.file.notes())
 
 
 class _Round:
@@ -207,7 +210,10 @@ class _Round:
         if not mine or mine[0].state is RentalState.TERMINATED:
             return None
         if launch.phase is Phase.LIVE and mine[0].ssh_host:
-            self._world.moved(launch, mine[0])
+            try:
+                self._world.moved(launch, mine[0])
+            except PodlabError as error:  # its name is taken, or the file is damaged: it is tended all the same
+                self._say(f"{launch.name} cannot be entered into the list of pods: {error.message}")
         return mine[0]
 
     def _listening(self, launch: Launch, answered: bool, rental: Rental | None) -> Rental | None:
@@ -295,6 +301,8 @@ class _Round:
             self._ours()
         deadline_s = self._world.beat_deadline_s
         if deadline_s is not None:
+            # One that does not answer must not make another one late to its end.
+            deadline_s = max(LEAST_BEAT_S, min([deadline_s, *map(self._left_s, self._launches)]))
             return ask_all(pods, lambda pod: self._one_beat(*pod), deadline_s=deadline_s)
         answers: list[Armed | PodlabError] = []
         for pod in pods:
@@ -421,9 +429,9 @@ class _Round:
         except StateDamaged as error:
             _log.warning("what was found cannot be kept: %s", error)
         watched = any(self._may_come_back(launch) for launch in self._launches)
-        return Tended(False, self._again_s(still, now), still, notes, watches=bool(still) or watched)
+        return Tended(False, self._again_s(still), still, notes, watches=bool(still) or watched)
 
-    def _again_s(self, living: Sequence[Launch], now: float) -> float:
+    def _again_s(self, living: Sequence[Launch]) -> float:
         """When the next round is due: sooner for short leases, near limits, and while something begins or ends."""
         if not living and not any(self._may_come_back(launch) for launch in self._launches):
             return BILLS_S
@@ -432,9 +440,16 @@ class _Round:
             again_s = min(again_s, launch.policy.lease_s / BEATS_A_LEASE)
             if launch.phase is not Phase.LIVE or not brakes.is_armed(launch):
                 again_s = min(again_s, SOON_S)
-            elif (ends := money.limit(launch, now)) is not None and ends.at > now:
-                again_s = min(again_s, ends.at - now)
+            again_s = min(again_s, self._left_s(launch))
         return max(1.0, again_s)
+
+    def _left_s(self, launch: Launch) -> float:
+        """How long until a limit ends a pod; infinite where none does."""
+        if launch.phase is not Phase.LIVE or money.usd_per_hour(launch) == launch.stopped_usd_per_hour:
+            return math.inf
+        now = self._believed(launch)
+        ends = money.limit(launch, now)
+        return math.inf if ends is None else max(0.0, ends.at - now)
 
     def _say(self, text: str, *, alarm: bool = False) -> None:
         (self._alarms if alarm else self._warnings).append(text)

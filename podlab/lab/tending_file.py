@@ -208,6 +208,8 @@ class TendingFile:
 
     def _is_valid(self, held: Held) -> bool:
         if held.boot == self.boot:
+            if held.owner.host == socket.gethostname() and not _is_alive(held.owner.pid):
+                return False
             return 0 <= held.steady_until - self.steady() <= self.held_s
         if held.owner.host == socket.gethostname():
             return False  # this computer was started anew since
@@ -221,6 +223,21 @@ class TendingFile:
 
     def _write(self, notes: Notes) -> None:
         replace_file(self.path, json.dumps({"format": FORMAT} | asdict(notes)).encode(), sync=False)
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether there is such a process here. A number that went to another one only means to wait for the lease."""
+    if pid <= 0:
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    with contextlib.suppress(OSError):  # one that was killed and that nobody has collected yet
+        return b") Z " not in Path(f"/proc/{pid}/stat").read_bytes()
+    return True
 
 
 def _notes(table: Any) -> Notes:

@@ -1,0 +1,150 @@
+"""The brake in the keeper: with real processes, a simulated company on a socket, and kill -9."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from podlab.lab.guarding import ensure_keeper, guard
+from podlab.lab.launches import Launch, Phase, find
+from podlab.lab.tender import tending_file
+from podlab.lab.workspace import Workspace
+from podlab.ledger import Ledger
+from podlab.renting import Policy, Protection
+from podlab.sandbox.serve import Running
+from podlab.transport import kept
+from tests.keeper.conftest import keepers
+from tests.keeper.gone import wait_until_gone
+from tests.rentals import ask, is_billed, open_sandbox, rent, until
+
+
+@pytest.fixture(autouse=True)
+def sandbox(tmp_path: Path) -> Iterator[Running]:
+    with open_sandbox(tmp_path / "sandbox") as opened:
+        yield opened
+
+
+@pytest.fixture
+def workspace() -> Workspace:
+    return Workspace.open()
+
+
+def known(launch: Launch) -> Launch:
+    found = find(Ledger(), launch.id)
+    assert found is not None
+    return found
+
+
+def keeper_pid() -> int:
+    status = kept.status()
+    assert status is not None
+    return status.pid
+
+
+def is_tended() -> bool:
+    owner = tending_file().owner()
+    return owner is not None and owner.who == "keeper"
+
+
+def test_a_pod_ends_at_its_deadline_with_no_client_left(workspace: Workspace) -> None:
+    assert ensure_keeper(workspace) == ""
+    launch = rent(Policy(deadline_at=time.time() + 4))
+    until(lambda: not is_billed(launch))
+
+    assert known(launch).phase is Phase.ENDING
+    assert known(launch).brake == "keeper"
+
+
+def test_the_keeper_stays_for_as_long_as_a_pod_may_be_billed(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PODLAB_KEEPER_IDLE_S", "0.5")
+    launch = rent(Policy(deadline_at=time.time() + 6))
+    assert ensure_keeper(workspace) == ""
+    pid = keeper_pid()
+    until(lambda: not is_billed(launch))
+    assert keeper_pid() == pid
+    status = kept.status()
+    assert status is not None
+    assert status.tends
+
+
+def test_a_keeper_without_anything_rented_ends_as_before(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PODLAB_KEEPER_IDLE_S", "0.5")
+    assert ensure_keeper(workspace) == ""
+    wait_until_gone(keeper_pid())
+
+
+def test_after_kill_9_the_next_command_brings_it_back(workspace: Workspace) -> None:
+    launch = rent(Policy(deadline_at=time.time() + 12))
+    assert ensure_keeper(workspace) == ""
+    until(is_tended)
+    pid = keeper_pid()
+    os.kill(pid, signal.SIGKILL)
+    wait_until_gone(pid)
+
+    subprocess.run(_podlab("pod", "list"), check=True)
+    until(lambda: not is_billed(launch))
+    assert known(launch).brake == "keeper"
+    assert len(keepers(os.environ["PODLAB_HOME"])) == 1
+
+
+def _podlab(*words: str) -> list[str]:
+    return [sys.executable, "-c", "import podlab.cli; podlab.cli.main()", *words]
+
+
+def test_an_intent_whose_asker_died_is_settled(workspace: Workspace) -> None:
+    """The order was sent, and whoever sent it was killed before the answer came."""
+    from podlab.providers.companies import company
+
+    id, order = ask(Policy(deadline_at=time.time() + 600))
+    company("sandbox").create(order)
+    assert ensure_keeper(workspace) == ""
+
+    def is_live() -> bool:
+        found = find(Ledger(), id)
+        return found is not None and found.phase is Phase.LIVE
+
+    until(is_live)
+
+
+def test_the_key_of_a_client_reaches_a_keeper_that_was_there_before(
+    workspace: Workspace, sandbox: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ensure_keeper(workspace) == ""
+    pid = keeper_pid()
+    monkeypatch.setenv("RUNPOD_API_KEY", "rpa_canary_of_a_key")
+    monkeypatch.setenv("RUNPOD_API_BASE_URL", sandbox.url)
+    assert ensure_keeper(workspace) == ""
+    assert keeper_pid() == pid
+    for path in Path(os.environ["PODLAB_HOME"]).rglob("*"):
+        if path.is_file():
+            assert b"rpa_canary_of_a_key" not in path.read_bytes(), path
+
+
+def test_what_protects_a_pod_is_said_by_who_watches_it(workspace: Workspace) -> None:
+    launch = rent(Policy(deadline_at=time.time() + 600))
+    alone = guard(launch, tending_file())
+    assert alone.protection is Protection.UNPROTECTED
+    assert alone.worst.usd is None
+
+    assert ensure_keeper(workspace) == ""
+    until(lambda: guard(launch, tending_file()).tended_by == "keeper")
+    watched = guard(known(launch), tending_file())
+    assert watched.protection is Protection.PARTLY
+    assert watched.why == "its switch was not heard yet, and the keeper tends it"
+
+    os.kill(keeper_pid(), signal.SIGKILL)
+    until(lambda: guard(launch, tending_file()).protection is Protection.UNPROTECTED)
+
+
+def test_no_keeper_is_said(workspace: Workspace) -> None:
+    workspace.override("keeper", "off")
+    assert "switched off" in ensure_keeper(workspace)
