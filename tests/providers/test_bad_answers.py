@@ -17,6 +17,7 @@ from collections.abc import Callable
 import pytest
 
 from podlab.errors import (
+    BadArgument,
     HttpError,
     KeyRefused,
     OutcomeUnknown,
@@ -273,3 +274,90 @@ def test_one_answer_more_does_not_end_an_account(ask: Callable[..., PodlabError]
 
     assert account.balance_usd is None and account.spend_limit_usd_per_hour == 80.0
     assert "GraphQL is retired" in account.detail
+
+
+POD = {"id": "abc", "name": "lab-1a2b", "status": "RUNNING"}
+HALF_LISTS: dict[str, object] = {
+    "one without an id": {"pods": [POD, {"name": "lab-2"}]},
+    "one that is no object": {"pods": [POD, "lab-2"]},
+    "a page more and no way to it": {"pods": [POD], "pagination": {"hasNextPage": True}},
+    "pages without end": {"pods": [POD], "pagination": {"hasNextPage": True, "nextCursor": "again"}},
+    "no list": {"pod": [POD]},
+}
+
+
+@pytest.mark.parametrize("name", HALF_LISTS)
+def test_a_list_is_whole_or_not_at_all(name: str, ask: Callable[..., PodlabError]) -> None:
+    """A pod left out would be taken for gone."""
+    with serving(saying(answer(json.dumps(HALF_LISTS[name]).encode()))) as server:
+        error = ask(server, READS["list"])
+
+    assert type(error) is ProviderUnavailable
+    assert len(server.requests) <= 2
+
+
+def test_pages_are_read_to_the_last_and_pods_that_come_twice_count_once() -> None:
+    pages = {
+        b"": {"pods": [POD, POD | {"id": "b"}], "pagination": {"hasNextPage": True, "nextCursor": "p 2&x"}},
+        b"p+2%26x": {"pods": [POD | {"id": "b"}, POD | {"id": "c"}], "pagination": {"hasNextPage": False}},
+    }
+
+    def serve(connection: socket.socket, request: bytes) -> None:
+        line = request.split(b"\r\n")[0]
+        cursor = line.partition(b"cursor=")[2].partition(b" ")[0]
+        assert b"includeClusterPods=true" in line
+        connection.sendall(answer(json.dumps(pages[cursor]).encode()))
+
+    with serving(serve) as server:
+        provider = RunpodProvider(key=Secret(KEY), url=server.url.removesuffix("/v1"))
+        assert [pod.id for pod in provider.list()] == ["abc", "b", "c"]
+
+
+@pytest.mark.parametrize("identity", ["", "..", "a/b", "a?b", "abc\n", "abc/action", "é", "x" * 200])
+def test_an_id_that_is_none_becomes_no_request(identity: str) -> None:
+    calls: list[Callable[[RunpodProvider], object]] = [
+        lambda provider: provider.get(identity), lambda provider: provider.terminate(identity),
+        lambda provider: provider.stop(identity), lambda provider: list(provider.logs(identity)),
+        lambda provider: provider.delete_volume(identity), lambda provider: provider.delete_registry(identity),
+    ]  # fmt: skip
+    with serving(saying(answer(b"{}"))) as server:
+        provider = RunpodProvider(key=Secret(KEY), url=server.url.removesuffix("/v1"))
+        for call in calls:
+            with pytest.raises(BadArgument):
+                call(provider)
+        assert server.requests == []
+
+
+def test_an_answer_about_another_pod_is_none() -> None:
+    body = json.dumps(POD | {"id": "other"}).encode()
+    with serving(saying(answer(body))) as server:
+        provider = RunpodProvider(key=Secret(KEY), url=server.url.removesuffix("/v1"))
+        with pytest.raises(ProviderUnavailable, match="pod other"):
+            provider.get("abc")
+        for change in (provider.start, provider.stop):
+            with pytest.raises(OutcomeUnknown, match="pod other"):
+                change("abc")
+        with pytest.raises(OutcomeUnknown, match="named 'lab-1a2b'"):
+            provider.create(Order("lab-9", "NVIDIA A40", 1, "secure", image="an/image:tag"))
+
+
+def test_keys_that_could_not_be_read_are_never_replaced() -> None:
+    """PUT replaces them all."""
+    with serving(saying(answer(b'{"keys": ["ssh-ed25519 AAAA one", 7]}'))) as server:
+        provider = RunpodProvider(key=Secret(KEY), url=server.url.removesuffix("/v1"))
+        with pytest.raises(ProviderUnavailable):
+            provider.add_account_key("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA two")
+    assert [request.split()[0] for request in server.requests] == [b"GET"]
+
+
+def test_a_key_that_another_one_pushed_out_is_told() -> None:
+    """Somebody else replaced the list at the same moment."""
+
+    def serve(connection: socket.socket, request: bytes) -> None:
+        connection.sendall(answer(b'{"keys": ["ssh-ed25519 AAAA one"]}'))
+
+    with serving(serve) as server:
+        provider = RunpodProvider(key=Secret(KEY), url=server.url.removesuffix("/v1"))
+        with pytest.raises(OutcomeUnknown, match="1 of the account's SSH keys"):
+            provider.add_account_key("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA two")
+    assert [request.split()[0] for request in server.requests] == [b"GET", b"PUT", b"GET"]

@@ -34,6 +34,20 @@ def test_a_key_from_a_file_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "https://api.runpod.io" in repr(found)
 
 
+@pytest.mark.parametrize("text", ["", "  ", "\t\n", "a\x00b", "k\xe9y-0123456789"])
+def test_a_key_that_is_none_is_refused_before_anybody_is_asked(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "\0" in text:
+        (home() / "keys").mkdir(mode=0o700)
+        (home() / "keys" / "RUNPOD_API_KEY").touch(mode=0o600)
+        (home() / "keys" / "RUNPOD_API_KEY").write_text(text)
+        monkeypatch.delenv("RUNPOD_API_KEY", raising=False)
+    else:
+        monkeypatch.setenv("RUNPOD_API_KEY", text)
+    with pytest.raises(BadSecret) as refused:
+        company("runpod")
+    assert refused.value.hint
+
+
 def test_one_key_and_address_is_one_provider_and_another_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUNPOD_API_KEY", KEY)
     first = company("runpod")

@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from podlab import secrets
 from podlab.errors import (
@@ -140,3 +142,30 @@ def test_an_error_repeats_no_secret_and_no_page(monkeypatch: pytest.MonkeyPatch)
 
     assert key.reveal() not in error.message + error.hint and "********" in error.message
     assert len(error.message) < 500 and "\n" not in error.message
+
+
+@given(
+    st.integers(min_value=100, max_value=599),
+    st.binary(max_size=200) | st.sampled_from([b"[" * 90_000, b"{}", b"<<<<>"]),
+    st.booleans(),
+)
+def test_any_answer_is_an_error_of_ours(status: int, content: bytes, write: bool) -> None:
+    error = error_of(Answer(status, {"retry-after": "x"}, content), write=write)
+
+    assert isinstance(error, PodlabError)
+    assert "\n" not in error.message
+    assert not (write and type(error) is ProviderUnavailable) and not (type(error) is OutcomeUnknown and not write)
+
+
+json_leaf = st.none() | st.integers() | st.text(max_size=20) | st.floats()
+
+
+@given(
+    st.integers(min_value=100, max_value=599),
+    st.dictionaries(
+        st.sampled_from(["title", "detail", "message", "error", "errors", "status"]),
+        json_leaf | st.lists(json_leaf | st.dictionaries(st.just("message"), json_leaf, max_size=1), max_size=3),
+    ),
+)
+def test_any_document_is_an_error_of_ours(status: int, document: dict[str, object]) -> None:
+    assert isinstance(error_of(Answer(status, {}, json.dumps(document).encode())), PodlabError)
