@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -72,45 +71,44 @@ def problem(error: Problem) -> Answer:
 
 
 class Quota:
-    """How many requests there may be in a minute, an hour, a day; what the RateLimit headers say of it."""
+    """How many requests there may be in a minute, an hour, a day; what the RateLimit headers say of it.
+
+    Each window begins anew when it is over, for all requests in it together.
+    """
 
     def __init__(self, now: Callable[[], float], per_minute: int) -> None:
         self._now = now
         self.windows = (("minute", 60, per_minute), ("hour", 3600, per_minute * 50), ("day", 86400, per_minute * 900))
-        self._asked: deque[float] = deque()
+        self._asked = {name: (0, 0) for name, _, _ in self.windows}
+        """By window: which one it is, and how many requests came in it."""
         self._lock = threading.Lock()
 
     def ask(self) -> None:
         """Count a request. Raises Problem 429 saying when to come again."""
+        now = self._now()
         with self._lock:
-            self._ask(self._now())
-
-    def _ask(self, now: float) -> None:
-        while self._asked and self._asked[0] <= now - self.windows[-1][1]:
-            self._asked.popleft()
-        for name, length_s, most in self.windows:
-            inside = self._inside(now, length_s)
-            if len(inside) >= most:
-                wait_s = int(inside[0] + length_s - now) + 1
-                raise Problem(429, f"rate limit exceeded for the {name} window", retry_after_s=wait_s)
-        self._asked.append(now)
+            counts = {name: self._count(name, length_s, now) for name, length_s, _ in self.windows}
+            for name, length_s, most in self.windows:
+                if counts[name] >= most:
+                    wait_s = int(length_s - now % length_s) + 1
+                    raise Problem(429, f"rate limit exceeded for the {name} window", retry_after_s=wait_s)
+            for name, length_s, _ in self.windows:
+                self._asked[name] = (int(now // length_s), counts[name] + 1)
 
     def headers(self) -> dict[str, str]:
         """What is left, and what is granted."""
         now = self._now()
-        left = []
-        for name, length_s, most in self.windows:
-            with self._lock:
-                inside = self._inside(now, length_s)
-            reset_s = int(inside[0] + length_s - now) + 1 if inside else length_s
-            left.append(f'"{name}";r={max(0, most - len(inside))};t={reset_s}')
+        with self._lock:
+            left = ", ".join(
+                f'"{name}";r={max(0, most - self._count(name, length_s, now))};t={int(length_s - now % length_s) + 1}'
+                for name, length_s, most in self.windows
+            )
         granted = ", ".join(f'"{name}";q={most};w={length_s}' for name, length_s, most in self.windows)
-        return {"RateLimit": ", ".join(left), "RateLimit-Policy": granted}
+        return {"RateLimit": left, "RateLimit-Policy": granted}
 
-    def _inside(self, now: float, length_s: int) -> list[float]:
-        if length_s >= self.windows[-1][1]:
-            return list(self._asked)
-        return [at for at in self._asked if at > now - length_s]
+    def _count(self, name: str, length_s: int, now: float) -> int:
+        window, count = self._asked[name]
+        return count if window == int(now // length_s) else 0
 
 
 def words(query: Mapping[str, str], name: str) -> tuple[str, ...]:

@@ -30,6 +30,8 @@ from podlab.sandbox.stock import Stock
 Happening = Literal["boot", "restart", "halt", "remove", "move"]
 """What a pod's machine has to do: run its container, run it anew, end all its processes, be gone, take other ports."""
 Listener = Callable[[PodRecord, Happening], None]
+LAYERS = 4
+"""Of every image."""
 CENT_DUST = 1e-9
 """Dollars that are the rest of a rounding."""
 
@@ -286,13 +288,20 @@ class Company:
 
     def _progress(self, pod: PodRecord, now: float) -> None:
         pace = self.pace
-        if pod.status is Status.PROVISIONING and now >= pod.boot_at + pace.provision_s:
-            pod.status = Status.STARTING
-            self._say(pod, f"image {pod.image}: pull complete", pod.boot_at + pace.provision_s)
+        placed_at = pod.boot_at + pace.provision_s
+        if pod.status is Status.PROVISIONING and now >= placed_at:
+            pod.status, pod.layers = Status.STARTING, 0
+            self._say(pod, f"create container {pod.image}", placed_at)
+        while pod.status is Status.STARTING and pod.layers < LAYERS:
+            there_at = placed_at + pace.start_s * (pod.layers + 1) / LAYERS
+            if now < there_at:
+                break
+            pod.layers += 1
+            self._say(pod, f"image {pod.image}: layer {pod.layers} of {LAYERS} is there", there_at)
         if pod.status is Status.STARTING and now >= pod.boot_at + pace.provision_s + pace.start_s:
             pod.status = Status.RUNNING
             pod.running_at = pod.started_at = pod.boot_at + pace.provision_s + pace.start_s
-            self._say(pod, "start container", pod.running_at)
+            self._say(pod, f"start container for {pod.image}: begin", pod.running_at)
             self._tell(pod, "boot")
         if pod.status is Status.RUNNING and pod.up_since is None and not pod.stuck:
             if now < (pod.running_at or now) + pace.runtime_s:

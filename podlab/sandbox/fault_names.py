@@ -30,7 +30,7 @@ from podlab.sandbox.faults import (
     with_body,
     with_pods,
 )
-from podlab.sandbox.records import PodRecord, Problem
+from podlab.sandbox.records import PodRecord, Problem, Wanted
 from podlab.sandbox.stock import NO_CAPACITY, NO_GPU_AT_HOST
 
 PODS = r"/v2/pods"
@@ -38,6 +38,7 @@ ANY_PODS = r"/v2/pods(/[^/]+(/action)?)?"
 ACTION_PATH = POD_PATH + "/action"
 LOGS = POD_PATH + "/logs"
 HUGE_BYTES = 10 * 2**20
+DRIVER_NOT_LOADED = 9
 OPAQUE = "Something went wrong. Please try again later or contact support."
 
 
@@ -110,6 +111,24 @@ def _other_gpu(_company: Company, pod: PodRecord) -> None:
 
 def _stuck(_company: Company, pod: PodRecord) -> None:
     pod.stuck = True
+
+
+def _deaf(_company: Company, pod: PodRecord) -> None:
+    pod.deaf = True
+
+
+def _no_driver(_company: Company, pod: PodRecord) -> None:
+    pod.gpu_error = DRIVER_NOT_LOADED
+
+
+def _elsewhere(cluster: str | None) -> Callable[[Company, Ask], None]:
+    """Somebody else makes a pod, in the console of the company."""
+
+    def happen(company: Company, ask: Ask) -> None:
+        for _ in range(ask.count):
+            company.create(Wanted("somebody-elses", "their/image", "NVIDIA RTX A4000", cluster=cluster))
+
+    return happen
 
 
 def _refused_then_back(seconds: float) -> Effect:
@@ -241,6 +260,9 @@ NAMES: dict[str, Named] = {
     "wrong-price": Named("the pod costs half as much again as was quoted", _always(_created(_dearer)), "POST", PODS),
     "wrong-gpu": Named("the pod has another GPU than was asked for", _always(_created(_other_gpu)), "POST", PODS),
     "never-up": Named("the pod says RUNNING and its container never runs", _always(_created(_stuck)), "POST", PODS),
+    "no-sshd": Named("no SSH server ever listens in the pod", _always(_created(_deaf)), "POST", PODS),
+    "no-cuda": Named("the pod's GPU driver does not work", _always(_created(_no_driver)), "POST", PODS),
+    "slow-image": Named("images take --seconds to be there", happen=_pace(start_s="seconds")),
     "no-balance": Named("402: no money", _always(refused(402, "insufficient account balance")), "POST", ANY_PODS),
     # Reads
     "read-404": Named("a pod is not found by its id", _always(refused(404, "pod not found")), "GET", POD_PATH),
@@ -274,6 +296,8 @@ NAMES: dict[str, Named] = {
     "locked": Named("pods are locked against stopping and ending", happen=_each(_lock)),
     "unlocked": Named("pods are locked no longer", happen=_each(_unlock)),
     # What becomes of pods
+    "foreign-pod": Named("somebody else makes --count pods", happen=_elsewhere(None)),
+    "cluster-pod": Named("somebody else makes a cluster of --count pods", happen=_elsewhere("a-cluster")),
     "vanish": Named("somebody else ends pods", happen=_each(lambda company, pod: company.vanish(pod.id))),
     "exited": Named("somebody else stops pods", happen=_each(lambda company, pod: company.exit(pod.id))),
     "error": Named("pods break", happen=_each(lambda company, pod: company.fail(pod.id, "host lost"))),

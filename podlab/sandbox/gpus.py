@@ -34,6 +34,8 @@ class GpuUse:
     percent: tuple[int, ...] = ()
     """Of each GPU."""
     used_mib: tuple[int, ...] = ()
+    error: int = 0
+    """What initialising the driver answers."""
 
     def look(self, processes: list[ProcessFacts], now: float) -> str:
         """Measure, and the text of the state file."""
@@ -55,7 +57,8 @@ class GpuUse:
         self.used_mib = tuple(min(total_mib, one) for one in memory)
         version = self.cuda or "12.8"
         major, _, minor = version.partition(".")
-        machine = [f"driver {DRIVERS.get(version, '570.86.15')}", f"cuda {int(major) * 1000 + int(minor) * 10}"]
+        machine = [f"driver {DRIVERS.get(version, '570.86.15')}", f"cuda {int(major) * 1000 + int(minor) * 10}",
+                   f"init {self.error}"]  # fmt: skip
         cards = [line for card in range(self.count) for line in self._card(card, total_mib)]
         return "\n".join([*machine, *cards, *lines]) + "\n"
 

@@ -65,7 +65,8 @@ class Machine:
         self._failures = 0
         self._job: Job | None = None
         self._lay_out(workspace)
-        self.gpus = GpuUse(kind, pod.wanted.gpu_count, pod.id, pod.cuda)
+        self.gpus = GpuUse(kind, pod.wanted.gpu_count, pod.id, pod.cuda, error=pod.gpu_error)
+        self._is_deaf = pod.deaf
         write_state(self._state, self.gpus.look([], time.monotonic()))
         session = {
             "PATH": f"{folder / 'bin'}:{os.environ.get('PATH', '/usr/bin:/bin')}", "PODLAB_SIMULATED": "1",
@@ -107,7 +108,7 @@ class Machine:
 
     def look(self, now: float) -> None:
         """Do what is due: let the SSH server listen, start the first process anew, measure the GPUs."""
-        if self.sshd is not None and self._flag.exists():
+        if self.sshd is not None and not self._is_deaf and self._flag.exists():
             self.sshd.open()
         if self._restart_at is not None and now >= self._restart_at:
             self._restart_at = None

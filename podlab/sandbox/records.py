@@ -133,6 +133,12 @@ class PodRecord:
     why_error: str = ""
     stuck: bool = False
     """Its container never runs, whatever its status says."""
+    deaf: bool = False
+    """No SSH server ever listens in it."""
+    gpu_error: int = 0
+    """What initialising its GPU driver answers (nvml.h); 0: it works."""
+    layers: int = 0
+    """Of its image, how many are there."""
     billed_until: float = 0.0
     hidden_until: float = 0.0
     """Not found by its id before."""

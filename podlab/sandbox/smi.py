@@ -17,6 +17,9 @@ UNITS = {
 def main(path: str, options: list[str]) -> int:
     """Answer, and the exit status."""
     machine, cards = read(path)
+    if machine.get("init", "0") != "0":
+        sys.stdout.write("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver. (simulated)\n")
+        return 9
     words = dict(option.partition("=")[::2] for option in options)
     form = words.get("--format", "csv").split(",")
     if "--query-gpu" in words:

@@ -1,17 +1,11 @@
-"""What podlab and the official SDK send, and what the sandbox answers, held against what RunPod publishes.
-
-`tests/data/runpod_v2.json` is RunPod's own OpenAPI document without its prose (scripts/runpod-schema).
-"""
+"""What podlab and the official SDK send, and what the sandbox answers, held against what RunPod publishes."""
 
 from __future__ import annotations
 
 import json
-import re
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from functools import cache
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,38 +16,15 @@ from podlab.renting import OfferQuery, Order
 from podlab.sandbox.asking import Answer, Request
 from podlab.sandbox.serve import Running, Server
 from podlab.secrets import Secret
+from tests.published import NEWER, Exchange, check, route_of
 
-jsonschema = pytest.importorskip("jsonschema")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-NEWER = {"/v2/account/limits"}
-"""Documented after the document was published."""
 ORDER = Order(
     "lab-1a2b", "NVIDIA A40", 1, "secure", image="runpod/pytorch:tag", disk_gb=20, persistent_gb=30,
     ports=("22/tcp", "8000/http"), env={"A": '{"b": 1}'}, command=("sh", "-c", "echo 'a b' $HOME"), min_cuda="12.4",
     data_centers=("CA-MTL-1", "EU-SE-1"),
 )  # fmt: skip
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILXGDN/SclOozk1xsDztpmhGiKkkrfQB9SKoO8dSIQQZ me@example.com"
-
-
-@cache
-def published() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((Path(__file__).parents[1] / "data" / "runpod_v2.json").read_text())
-    return found
-
-
-def problems(value: Any, schema: Any) -> list[str]:
-    """What is wrong with a value, by a schema of the document."""
-    checker = jsonschema.Draft202012Validator(
-        {"allOf": [schema], "components": published()["components"]},
-        format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER,
-    )
-    return [f"{error.json_path}: {error.message[:200]}" for error in checker.iter_errors(value)]
-
-
-@dataclass(frozen=True)
-class Exchange:
-    request: Request
-    answer: Answer
 
 
 class Tap:
@@ -82,49 +53,6 @@ def tap(running: Running) -> Iterator[Tap]:
     opened = Tap(running)
     yield opened
     opened.close()
-
-
-def route_of(path: str) -> str:
-    """The published path that a real one is of."""
-    for known in published()["paths"]:
-        if re.fullmatch(known.replace("{id}", "[^/{}]+"), path):
-            return str(known)
-    raise AssertionError(f"{path} is not published")
-
-
-def as_sent(text: str, schema: Any) -> Any:
-    """A query parameter in the kind its schema says."""
-    kind = schema.get("type")
-    if "$ref" in schema:
-        return text
-    if kind == "integer":
-        return int(text)
-    if kind == "boolean":
-        return {"true": True, "false": False}[text]
-    return text.split(",") if kind == "array" else text
-
-
-def check(exchange: Exchange) -> list[str]:
-    """What is wrong with a request and its answer."""
-    request, answer = exchange.request, exchange.answer
-    if request.path == "/graphql" or request.path in NEWER:
-        return []
-    route = published()["paths"][route_of(request.path)][request.method.lower()]
-    found = [f"{name}: no such parameter" for name in request.query if name not in route["parameters"]]
-    for name, text in request.query.items():
-        if name in route["parameters"]:
-            found += problems(as_sent(text, route["parameters"][name]), route["parameters"][name])
-    if route["body"] is None:
-        found += ["a body where none is taken"] if request.body else []
-    elif answer.status != 422:
-        found += problems(request.json, route["body"])
-    status = str(answer.status)
-    schema = route["answers"].get(status, route["answers"]["default"])
-    if answer.events is None and schema is not None:
-        found += problems(answer.json, schema)
-    if schema is None and answer.body:
-        found.append(f"a body with {status}")
-    return [f"{request.method} {request.path} -> {status}: {each}" for each in found]
 
 
 def everything(provider: RunpodProvider, pass_s: Any) -> None:

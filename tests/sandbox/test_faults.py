@@ -277,3 +277,21 @@ def test_faults_are_listed_and_cleared_from_outside(running: Running) -> None:
         key = running.company.pods[pod].key
         own = {"Authorization": f"Bearer {key}"}
         assert http.post("/sandbox/faults", json={"name": "vanish"}, headers=own).status_code == 403
+
+
+def test_somebody_else_may_rent_in_the_same_account(rest: Rest) -> None:
+    break_(rest, "foreign-pod", count=2)
+    break_(rest, "cluster-pod")
+
+    assert [pod["name"] for pod in ask(rest, "GET", "/v2/pods").json["pods"]] == ["somebody-elses"] * 2
+    assert len(ask(rest, "GET", "/v2/pods", includeClusterPods="true").json["pods"]) == 3
+
+
+def test_an_image_may_take_long_and_its_layers_are_told(rest: Rest, clock: Clock) -> None:
+    break_(rest, "slow-image", seconds=400)
+    pod = ask(rest, "POST", "/v2/pods", BODY).json["id"]
+    clock.turn(20 + 200)
+
+    assert ask(rest, "GET", f"/v2/pods/{pod}").json["status"] == "STARTING"
+    lines = rest.company.books[pod].read(source="system", after=None, tail=10)
+    assert [line.text for line in lines][-1] == "image an/image: layer 2 of 4 is there"

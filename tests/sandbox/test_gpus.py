@@ -89,3 +89,12 @@ def test_the_program_answers_in_the_forms_that_are_asked_for(tenant: Tenant) -> 
     assert listed.startswith("GPU 0: NVIDIA RTX A5000 (UUID: GPU-")
     assert table.splitlines()[1].startswith("NVIDIA RTX A5000, 24576 MiB, 570.")
     assert "CUDA Version: 12.8" in header and "simulated" in header
+
+
+def test_a_driver_may_not_work(tenant: Tenant) -> None:
+    tenant.http.post("/sandbox/faults", json={"name": "no-cuda"})
+    with tenant.reach(tenant.rent()) as pod:
+        found = sample(pod)
+        done = pod.run(["nvidia-smi"], check=False)
+
+    assert found.gpus == () and done.status == 9 and "failed" in done.text

@@ -256,3 +256,13 @@ def test_a_port_that_was_asked_for_is_led_to_the_pod(tenant: Tenant) -> None:
             until(answer)
             tenant.act(pod, "stop")
             until(lambda: not answer())
+
+
+def test_an_ssh_server_may_never_listen(tenant: Tenant) -> None:
+    tenant.http.post("/sandbox/faults", json={"name": "no-sshd"})
+    pod = tenant.rent()
+    until(lambda: "Start script(s) finished, pod is ready to use." in tenant.log(pod))
+    direct = until(lambda: tenant.look(pod)["ssh"]["direct"])
+
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((direct["host"], direct["port"]), 30)
