@@ -7,7 +7,7 @@ What is no good is told as BadDraw, and whoever rents ends it before the next on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -160,14 +160,15 @@ class _Arrival:
 
     def _tried(self, key: StageKey, doing: str, ask: Callable[[], str]) -> Work[None]:
         """Ask until an answer comes; what it complains of makes it a bad draw."""
-        begun_at = self.market.now()
+        begun_at, problem = self.market.now(), ""
         while True:
-            yield self._stage(key, doing)
+            yield self._stage(key, f"{doing}; not yet: {problem}" if problem else doing)
             try:
                 wrong = ask()
             except StateDamaged:
                 raise
             except PodlabError as error:
+                problem = error.message
                 self._limit(begun_at, self._patience.sshd_s, error.message, self.market.now())
                 self.market.pause(self._patience.poll_s)
                 self._look()
@@ -186,7 +187,7 @@ class _Arrival:
         provider = self.market.provider(self.launch.provider)
         try:
             found = self._found()
-            self._read(provider.logs(self.rental.id, after=self._cursor, tail=500))
+            lines = tuple(provider.logs(self.rental.id, after=self._cursor, tail=500))
         except RateLimited as error:
             self._silent(error)
             self.market.pause(error.retry_after_s)
@@ -197,6 +198,7 @@ class _Arrival:
         self._answered_at = self.market.now()
         if found is not None:
             self._take(found)
+            self._read(lines)
         elif self.market.now() - self._begun_at > LAG_S:
             raise self._bad("its provider does not know it any more")
 
@@ -219,15 +221,15 @@ class _Arrival:
             self._address = found.ssh_host, found.ssh_port
             self._way.moved(self.launch, found)
 
-    def _read(self, lines: Iterator[RentalLine]) -> None:
-        fresh = tuple(lines)
-        if not fresh:
-            return
-        self._cursor = fresh[-1].id
-        self._spoken_at = self.market.now()
-        self._lines = (*self._lines, *fresh)[-2000:]
-        started_at = self.rental.started_at
-        self._heard = heard(self._lines, since=None if started_at is None else started_at - 2.0)
+    def _read(self, fresh: tuple[RentalLine, ...]) -> None:
+        if fresh:
+            self._cursor = fresh[-1].id
+            self._spoken_at = self.market.now()
+            self._lines = (*self._lines, *fresh)[-2000:]
+        since = self.rental.started_at
+        # What an earlier start said of itself counts no more: its switch is gone, and so may be its host keys.
+        was_stopped = any(span.state is RentalState.STOPPED for span in self.launch.spans)
+        self._heard = Heard() if since is None and was_stopped else heard(self._lines, since=since)
 
     def _silent(self, error: ProviderError) -> None:
         waited_s = self.market.now() - self._answered_at
