@@ -73,7 +73,7 @@ class RunpodProvider:
         self.name = name
         self.simulated = simulated
         http = Http(url, key=key, user_agent=f"podlab/{__version__} (+https://pypi.org/project/podlab)")
-        label = "The sandbox" if simulated else "RunPod"
+        label = "The sandbox (simulated)" if simulated else "RunPod"
         self._line = Line(http, provider=name, label=label, deadline_s=deadline_s)
         self._proxy = runpod_wire.sandbox_proxy if simulated else runpod_wire.runpod_proxy
         self._sdk: runpod_sdk.Call | None = None

@@ -72,6 +72,11 @@ HINTS: dict[type[PodlabError], str] = {
     ProviderUnavailable: "Try again in a moment.",
     OutcomeUnknown: "Look before you ask again: podlab pod list --all",
 }
+SANDBOX_HINTS: dict[type[PodlabError], str] = {
+    OutOfFunds: "Its money is pretended: open it anew with podlab sandbox up.",
+    KeyRefused: "Another sandbox is open by now: podlab sandbox up",
+    NotAllowed: "Its account may do everything, a pod's own key only what is that pod's.",
+}
 
 
 @dataclass(frozen=True)
@@ -105,11 +110,12 @@ def refusal(answer: Answer, *, label: str, provider: str, doing: str, write: boo
     kind = _kind(status, problem)
     if kind is None:
         kind = OutcomeUnknown if write else ProviderUnavailable
+    hints = HINTS | SANDBOX_HINTS if provider == "sandbox" else HINTS
     said = problem.detail or "nothing more"
     message = f"{label} answered {status} when asked to {doing}: {said}"
     if status in range(300, 400):
         message = f"{label} sent a redirect ({status}) when asked to {doing}; it was not followed, with a key in hand."
-    hint = HINTS.get(kind, "")
+    hint = hints.get(kind, "")
     if kind is RateLimited:
         wait_s = retry_after_s(answer)
         return RateLimited(message, provider=provider, retry_after_s=wait_s, hint=f"Wait {wait_s:.0f} s.")

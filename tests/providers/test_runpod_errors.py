@@ -83,6 +83,12 @@ def test_a_refusal_is_an_error_of_its_own(answer: Answer, kind: type[PodlabError
     assert getattr(error, "status", answer.status) == answer.status
 
 
+def test_the_sandbox_sends_nobody_to_the_page_of_a_company() -> None:
+    for answer, _ in CERTAIN:
+        error = refusal(answer, label="The sandbox (simulated)", provider="sandbox", doing="list pods", write=False)
+        assert "runpod" not in error.hint.lower() and "simulated" in error.message
+
+
 def test_the_cases_above_cover_the_table() -> None:
     assert {kind for _, kind in CERTAIN} >= set(STATUSES.values()) | {kind for _, kind in TEXTS}
     assert {answer.status for answer, _ in CERTAIN} >= set(STATUSES)
