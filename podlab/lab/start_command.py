@@ -26,7 +26,8 @@ from podlab.renting import Policy, RentalLine
 
 LIMIT_BYTES = 100_000
 """Of the script. Linux takes 128 KiB for one word of an argv."""
-GRACE_S = 900.0
+LONGEST_S = 10 * 365 * 86400.0
+MOST_USD = 1e9
 ROOMS = (
     "machine", "streams", "records", "nvml", "nvidia_smi", "activity", "children", "host_key_lines", "roots",
     "provider_api", "switch", "switch_rules",
@@ -91,11 +92,13 @@ def start_command(
     and budget counts from a start, and the first beat says it again, exactly.
 
     `usd_per_hour` is the price while the pod runs; the time in which it is stopped is told by beats as money spent, so
-    `stopped_usd_per_hour` changes nothing here. Raises BadArgument for an id that is none.
+    `stopped_usd_per_hour` changes nothing here. Raises BadArgument for an id that is none, and for a policy that
+    the switch would not take.
     """
     del stopped_usd_per_hour  # a stopped pod runs no switch
     if not LAUNCH.fullmatch(launch_id) or not re.fullmatch(r"/[A-Za-z0-9._/-]+", image_start):
         raise BadArgument(f"{launch_id!r:.80} is no launch, or {image_start!r:.80} no program.")
+    _check(policy, now, usd_per_hour)
     told = {
         "lease_s": policy.lease_s, "idle_s": policy.idle_s, "budget_usd": policy.budget_usd,
         "deadline_left_s": None if policy.deadline_at is None else policy.deadline_at - now,
@@ -112,6 +115,21 @@ def start_command(
         script = script.replace(name, value)
     assert len(script) < LIMIT_BYTES, f"the start command has {len(script)} bytes"
     return StartCommand(("sh", "-c", script), {"PODLAB_LAUNCH": launch_id})
+
+
+def _check(policy: Policy, now: float, usd_per_hour: float) -> None:
+    """A switch that does not understand its policy would never be armed. The limits are those of switch_rules.py."""
+    left_s = 0.0 if policy.deadline_at is None else policy.deadline_at - now
+    fine = (
+        1.0 <= policy.lease_s <= LONGEST_S and (policy.idle_s is None or 1.0 <= policy.idle_s <= LONGEST_S)
+        and (policy.budget_usd is None or 0.0 <= policy.budget_usd <= MOST_USD) and abs(left_s) <= LONGEST_S
+        and 0.0 <= usd_per_hour <= MOST_USD
+    )  # fmt: skip
+    if not fine:
+        raise BadArgument(
+            f"No switch can keep this policy: {policy}.",
+            hint="Lease and idle time are at least a second, and nothing is longer than ten years.",
+        )
 
 
 @cache

@@ -28,8 +28,8 @@ class Child:
     def __init__(self, work: Callable[[], Json], deadline_s: float, closing: int) -> None:
         """`closing` is a descriptor that the child must not keep open. Raises OSError when no process can be had."""
         self.until = time.monotonic() + deadline_s
-        self.descriptor, write = os.pipe()
         self._said = b""
+        self.descriptor, write = os.pipe()
         try:
             self.pid = os.fork()
         except OSError:
@@ -46,6 +46,7 @@ class Child:
             os.close(closing)
             os.close(self.descriptor)
             os.setpgid(0, 0)  # what it starts ends with it
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.alarm(int(deadline_s) + 2)  # should nobody be left to kill it
             data = json.dumps(work()).encode()
             while data:
@@ -86,6 +87,29 @@ class Child:
         os.close(self.descriptor)
         _dying.append(self.pid)
         return {"failed": why}
+
+
+def inline(work: Callable[[], Json], deadline_s: float) -> Json:
+    """The same without a process, for where none can be had: the machine's processes are used up, say. It holds up
+    everything else until it is done or late; a resolver that hangs is not interrupted before it gives up by itself."""
+
+    def late(*_: object) -> None:
+        raise TimeoutError("it did not end in time")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, deadline_s)
+    try:
+        return work()
+    except Exception as error:  # noqa: BLE001 - told, as a child would
+        return {"failed": f"{type(error).__name__}: {error}"[:300]}
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def stuck() -> int:
+    """How many were killed and are there still: a driver that hangs keeps them."""
+    return len(_dying)
 
 
 def bury() -> None:

@@ -26,7 +26,7 @@ import sys
 import time
 
 from podlab.remote.activity import Judge, gpu_use, look
-from podlab.remote.children import Child, bury
+from podlab.remote.children import Child, bury, inline, stuck
 from podlab.remote.host_key_lines import host_key_lines
 from podlab.remote.machine import Fault
 from podlab.remote.provider_api import ACTIONS, Api, refusal
@@ -56,6 +56,8 @@ CLIENT_S = 2.0
 SHM = "/dev/shm/podlab-switch-"
 SAVE_S = 60.0
 RECALL_S = 5.0
+STUCK_LIMIT = 6
+"""With so many children that cannot be ended, no more are begun to look what the pod does."""
 LOG_LINE_BYTES = 2048
 """A pipe takes as much as this at once or not at all, so that a log nobody reads holds up nothing."""
 
@@ -186,12 +188,15 @@ class Watchdog:
 
     def recall(self) -> None:
         """Go on where an earlier switch of this life was ended. A disk that hangs holds us up for a moment only."""
-        child = Child(lambda: read(self.folders, self.config.launch, self.life), RECALL_S, self.listener.fileno())
-        kept = child.poll()
-        while kept is None:
-            select.select([child.descriptor], [], [], 0.1)
-            kept = child.poll()
-        if "rules" in kept:
+        kept: Json | None = None
+        try:
+            child = Child(lambda: read(self.folders, self.config.launch, self.life), RECALL_S, self.listener.fileno())
+            while kept is None:
+                select.select([child.descriptor], [], [], 0.1)
+                kept = child.poll()
+        except OSError as error:
+            self.stumble(f"its state could not be read: {error}")
+        if kept and "rules" in kept:
             self.state.take(kept)
         elif clock() >= self.state.lease_at:
             # We were here before, and nothing was kept of it: that is no reason to end at once.
@@ -232,15 +237,21 @@ class Watchdog:
         self.save_problem = str(found.get("problem") or found.get("failed") or "")
 
     def look_if_due(self, now: float) -> None:
-        if now >= self.look_due_at:
+        if now >= self.look_due_at and stuck() < STUCK_LIMIT:
             self.look_due_at = now + self.config.look_s
             self.begin("look", lambda: look(self.only, now), self.config.request_s)
             self.begin("gpus", gpu_use, self.config.request_s)
 
     def begin(self, name: str, work: Callable[[], Json], deadline_s: float) -> None:
-        """Have a child do it, unless one is at it."""
-        if name not in self.children:
+        """Have a child do it, unless one is at it. What ends the pod needs none."""
+        if name in self.children:
+            return
+        try:
             self.children[name] = Child(work, deadline_s, self.listener.fileno())
+        except OSError:
+            if name != "act":
+                raise
+            self.took_act(inline(work, deadline_s), clock())
 
     def tell_keys(self, now: float) -> None:
         for line in host_key_lines(self.keys_folder):
@@ -368,7 +379,7 @@ def main() -> int:
         except OSError:
             pass  # a name to be seen in a list, and to be spared where memory is short: neither is needed
     config, root = Config(json.loads(base64.b64decode(sys.argv[1]))), int(sys.argv[2])
-    if not life_of(root):
+    if is_over(root, life_of(root)):
         return STATUS_OVER
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

@@ -69,6 +69,16 @@ def test_a_name_that_is_no_launch_is_refused(launch: str) -> None:
         start_command(launch, Policy(), now=0.0, usd_per_hour=1.0)
 
 
+@pytest.mark.parametrize(
+    "policy",
+    [Policy(lease_s=0.5), Policy(idle_s=0.0), Policy(budget_usd=-1.0), Policy(deadline_at=1e18),
+     Policy(lease_s=float("nan")), Policy(budget_usd=float("inf"))],
+)  # fmt: skip
+def test_a_policy_that_the_switch_would_not_take_is_refused_here(policy: Policy) -> None:
+    with pytest.raises(BadArgument):
+        start_command("abc123", policy, now=0.0, usd_per_hour=1.0)
+
+
 def test_what_is_for_readers_only_is_left_out_and_every_line_keeps_its_number() -> None:
     whole, bare = (program("switch_rules", "machine", bare=each) for each in (False, True))
 

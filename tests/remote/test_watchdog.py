@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from podlab.renting import Policy
 from tests.processes import wait_until
-from tests.remote.company import Company
+from tests.remote.company import KEY, POD, Company
 from tests.remote.rented import FAST, LONG, WAIT_S, Rent, armed_line
 
 # ------------------------------------------------------------------------------------------------ what ends a pod
@@ -134,3 +138,32 @@ def test_word_in_time_calls_off_an_end_that_nobody_accepted(rent: Rent, company:
     assert said.lease_left_s is not None and said.lease_left_s > 30
     pod.until_said("podlab: not ending any more")
     assert not pod.tell().ending
+
+
+WITHOUT_PROCESSES = """
+import encodings.idna, http.client, os, resource, socket, sys
+sys.path.insert(0, sys.argv[1])
+from podlab.remote import watchdog
+os.setuid(65534)
+resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+try:
+    os.fork()
+except OSError:
+    print("no process can be had", flush=True)
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(f"\\0podlab-test-{os.getpid()}")
+told = {"launch": "x1", "policy": {"lease_s": 1.0}, "pace": {"grace_s": 0.001, "request_s": 20.0}}
+dog = watchdog.Watchdog(watchdog.Config(told), os.getpid(), listener)
+dog.end_if_due(watchdog.clock() + 60)
+"""
+
+
+def test_a_machine_whose_processes_are_used_up_is_ended_all_the_same(company: Company) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can become a user who may start nothing")
+    env = {"HOME": "/", "RUNPOD_POD_ID": POD, "RUNPOD_API_KEY": KEY, "RUNPOD_API_BASE_URL": company.url}
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run([sys.executable, "-c", WITHOUT_PROCESSES, root], env=env, capture_output=True, text=True)
+
+    assert company.ended_by == "terminate", done.stdout + done.stderr
+    assert "no process can be had" in done.stdout
