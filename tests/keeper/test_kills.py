@@ -1,0 +1,209 @@
+"""kill -9 in the middle of renting and of tending, with real processes: whoever is left, a pod is tended or it ends.
+
+The company and its pods run in the test's own process, so that they outlive whatever is killed. A clock that cannot be
+turned bounds what is looked at here: that a row is closed with proof takes minutes, and is shown on counted time.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from podlab.lab.guarding import ensure_keeper, guard
+from podlab.lab.launches import Launch, Phase, all_launches
+from podlab.lab.tender import tending_file
+from podlab.lab.workspace import Workspace
+from podlab.ledger import Ledger
+from podlab.providers.companies import company
+from podlab.renting import Policy, Protection, RentalState
+from podlab.sandbox.serve import Running
+from podlab.transport import kept
+from tests.keeper.gone import wait_until_gone
+from tests.kernels import Kernel
+from tests.rentals import is_billed, open_sandbox, rent, until
+
+ROOT = Path(__file__).parents[2]
+LEASE_S = 8.0
+
+RENT = """
+import os, signal, sys
+from podlab.ledger import Ledger
+from podlab.providers.runpod import RunpodProvider
+from podlab.lab.workspace import Workspace
+from tests import rentals
+
+point = sys.argv[1]
+
+def die_at(name):
+    if name == point:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def watched(kind, method, name):
+    before = getattr(kind, method)
+    def call(self, *words, **more):
+        said = name + (":" + words[0] if kind is Ledger else "")
+        die_at("before " + said)
+        found = before(self, *words, **more)
+        die_at("after " + said)
+        return found
+    setattr(kind, method, call)
+
+watched(Ledger, "append", "line")
+watched(Ledger, "append_checked", "line")
+watched(RunpodProvider, "create", "create")
+watched(RunpodProvider, "logs", "logs")
+rentals.Nobody.stage = lambda self, stage: die_at("stage " + stage.key)
+rentals.create(Workspace.open(), name="gpu", lease_s=8.0, ttl_s=600)
+die_at("the end")
+"""
+
+POINTS = (
+    "before line:rent.ask", "after line:rent.ask", "before create", "after create", "after line:rent.live",
+    "before logs", "after logs", "stage sshd", "stage armed", "after line:rent.armed", "the end",
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def sandbox(tmp_path: Path) -> Iterator[Running]:
+    with open_sandbox(tmp_path / "sandbox") as opened:
+        yield opened
+
+
+def rent_until(point: str) -> None:
+    """Rent in a process of its own, which is killed there."""
+    done = subprocess.run(
+        [sys.executable, "-c", RENT, point], env=os.environ | {"PYTHONPATH": str(ROOT)}, cwd=ROOT,
+        start_new_session=True, timeout=60, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGKILL, f"it never came to {point!r}: {done.stdout}{done.stderr}"
+
+
+def kill_keeper() -> None:
+    status = kept.status()
+    if status is not None:
+        os.kill(status.pid, signal.SIGKILL)
+        wait_until_gone(status.pid)
+
+
+def alive() -> list[str]:
+    """The names of the pods that the company bills."""
+    return [each.name for each in company("sandbox").list() if each.state is not RentalState.TERMINATED]
+
+
+def heard_at(launch: Launch) -> float:
+    """When its switch was heard last, by this computer's monotonic clock; long ago if never."""
+    file = tending_file()
+    note = file.notes().pod(launch.id)
+    at = note.heard_at if note is not None else None
+    return -1.0 if at is None else time.monotonic() - (file.steady() - at)
+
+
+def is_protected(launch: Launch) -> bool:
+    return guard(launch, tending_file()).protection is Protection.PROTECTED
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_pod_whose_renter_was_killed_is_adopted_at_the_next_load(point: str) -> None:
+    rent_until(point)
+    kill_keeper()
+
+    assert ensure_keeper(Workspace.open()) == ""
+    launches = all_launches(Ledger())
+    assert {launch.order_name for launch in launches} >= set(alive()), "a pod that nobody knows"
+    for launch in launches:
+        if launch.order_name in alive():
+            until(lambda launch=launch: is_protected(launch))  # type: ignore[misc]
+    known = [launch for launch in all_launches(Ledger()) if launch.order_name in alive()]
+    assert [launch.phase for launch in known] == [Phase.LIVE] * len(known)
+
+
+@pytest.mark.parametrize("point", ["after create", "stage sshd", "the end"])
+def test_a_pod_ends_itself_when_the_computer_is_gone_for_good(point: str) -> None:
+    rent_until(point)
+    kill_keeper()
+    begun = time.monotonic()
+    until(lambda: not alive(), 60)
+
+    # One that was never spoken to waits for a first word for its grace of 20 s.
+    assert time.monotonic() - begun < 3 * max(LEASE_S, 20)
+
+
+def killing(target: Any, method: str, *, after: bool) -> Callable[[], bool]:
+    """Have the keeper killed when the company is asked that for the next time; whether it was."""
+    original = getattr(target, method)
+    killed = []
+
+    def call(*words: object, **more: object) -> object:
+        status = kept.status() if not killed else None
+        found = original(*words, **more) if after or status is None else None
+        if status is not None:
+            killed.append(status.pid)
+            os.kill(status.pid, signal.SIGKILL)
+        return original(*words, **more) if found is None else found
+
+    setattr(target, method, call)
+    return lambda: bool(killed)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("method", ["listed", "terminate"])
+def test_a_keeper_that_is_killed_in_a_round_is_made_up_for_by_the_next(
+    sandbox: Running, method: str, after: bool
+) -> None:
+    workspace = Workspace.open()
+    launch = rent(Policy(deadline_at=time.time() + 5))
+    assert ensure_keeper(workspace) == ""
+    was_killed = killing(sandbox.company, method, after=after)
+    until(was_killed)
+    assert ensure_keeper(workspace) == ""
+    until(lambda: not is_billed(launch))
+
+    (known,) = all_launches(Ledger())
+    until(lambda: all_launches(Ledger())[0].phase is Phase.ENDING)
+    assert known.rental_id == launch.rental_id
+
+
+TEND = "import threading; print([t.name for t in threading.enumerate()])"
+
+
+def test_a_kernels_own_brake_tends_and_ends_with_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a keeper: adopted at load, told to live on, undisturbed by an interrupt; killed, the pod ends itself."""
+    rent_until("the end")
+    kill_keeper()
+    monkeypatch.setenv("PODLAB_KEEPER", "0")
+    with Kernel() as kernel:
+        (launch,) = all_launches(Ledger())
+        until(lambda: guard(launch, tending_file()).tended_by == "kernel")
+        kernel.interrupt()
+        assert "podlab-brake" in kernel.run(TEND).stdout
+        begun = time.monotonic()
+        until(lambda: heard_at(launch) > begun + LEASE_S + 2)  # longer than it lives without word
+        assert alive() == [launch.order_name]
+        watched = guard(launch, tending_file())
+        assert watched.protection is Protection.PARTLY
+        assert watched.why == "its switch is armed, and the kernel tends it"
+
+        kernel.kill()
+        until(lambda: not alive(), 60)
+
+
+def test_a_kernel_brings_back_a_keeper_that_was_killed() -> None:
+    rent_until("the end")
+    with Kernel():
+        (launch,) = all_launches(Ledger())
+        until(lambda: guard(launch, tending_file()).tended_by == "keeper")
+        status = kept.status()
+        assert status is not None
+        os.kill(status.pid, signal.SIGKILL)
+        wait_until_gone(status.pid)
+        until(lambda: (now := kept.status()) is not None and now.pid != status.pid, 60)
+        until(lambda: is_protected(launch))
+    assert alive() == [launch.order_name]
