@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -65,7 +66,7 @@ class Tenant:
             "name": name, "image": "runpod/pytorch", "gpu": {"id": "NVIDIA RTX A5000"}, "ports": ["22/tcp"],
             "env": {"PUBLIC_KEY": self.identity.with_suffix(".pub").read_text().strip()}, **changes,
         }  # fmt: skip
-        answer = self.http.post("/v2/pods", json=body)
+        answer = self.http.post("/v2/pods", content=json.dumps(body))
         assert answer.status_code == 201, answer.text
         found: str = answer.json()["id"]
         return found

@@ -34,7 +34,7 @@ class Request:
         """Its body, or None where that is no JSON."""
         try:
             return json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
 
 

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from podlab.sandbox.processes import ProcessFacts, below
+from podlab.sandbox.processes import ProcessFacts, below, table
 
 INIT = Path(__file__).with_name("pod_init.py")
 KEPT = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "SHELL", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE",
@@ -79,9 +79,11 @@ class Container:
                 if found is job:
                     self._wire.sendall(json.dumps({"signal": number, "id": each}).encode() + b"\n")
 
-    def processes(self) -> list[ProcessFacts]:
-        """All that runs in it."""
-        return below(self._init.pid) if self._init.poll() is None else []
+    def processes(self, seen: list[ProcessFacts] | None = None) -> list[ProcessFacts]:
+        """All that runs in it; of what was `seen` just now, or by a look of its own."""
+        if self._init.poll() is not None:
+            return []
+        return below(self._init.pid, table() if seen is None else seen)
 
     def end(self) -> None:
         """Kill everything in it; returns when nothing is left."""

@@ -16,6 +16,7 @@ from podlab.sandbox.catalogue import GpuKind
 from podlab.sandbox.container import Container, Job
 from podlab.sandbox.gpus import GpuUse, write_state
 from podlab.sandbox.logbook import Source
+from podlab.sandbox.processes import ProcessFacts
 from podlab.sandbox.public_port import PublicPort
 from podlab.sandbox.records import PodRecord
 from podlab.sandbox.ssh_server import PodSshd
@@ -114,9 +115,9 @@ class Machine:
             self._restart_at = None
             self._run_first()
 
-    def measure(self, now: float) -> None:
-        """Look at what its processes use, and tell it where GPUs are read."""
-        write_state(self._state, self.gpus.look(self.container.processes(), now))
+    def measure(self, now: float, seen: list[ProcessFacts]) -> None:
+        """Look at what its processes use, among all that were seen, and tell it where GPUs are read."""
+        write_state(self._state, self.gpus.look(self.container.processes(seen), now))
 
     def end(self) -> None:
         """Kill all that runs in it and take its ports away."""

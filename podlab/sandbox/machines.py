@@ -13,6 +13,7 @@ from podlab.sandbox.company import Company, Happening
 from podlab.sandbox.logbook import Source
 from podlab.sandbox.machine import Machine
 from podlab.sandbox.nvml_library import compiled
+from podlab.sandbox.processes import table
 from podlab.sandbox.records import PodRecord, Status
 
 TICK_S = 0.05
@@ -65,10 +66,11 @@ class Machines:
                 self._do(*self._todo.get(timeout=TICK_S))
             now = time.monotonic()
             due = now - measured_at >= MEASURE_S
+            seen = table() if due and self.machines else []
             for machine in self.machines.values():
                 machine.look(now)
                 if due:
-                    machine.measure(now)
+                    machine.measure(now, seen)
                     self._report(machine)
             if due:
                 measured_at = now

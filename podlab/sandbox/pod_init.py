@@ -106,8 +106,9 @@ def _start(asked: dict[str, Any], given: list[int]) -> int:
         os.chdir(asked["cwd"])
         os.execvpe(asked["argv"][0], asked["argv"], asked["env"])  # noqa: S606 - an argv, and no shell
     except BaseException as error:  # noqa: BLE001 - a child that cannot become its program must not go on as its parent
-        os.write(2, f"{asked['argv'][0]}: {error}\n".encode())
-    os._exit(127)
+        os.write(2, f"{asked['argv'][0]!a}: {error!a}\n".encode())
+    finally:
+        os._exit(127)
 
 
 def _reap(wire: socket.socket, running: dict[int, int]) -> None:

@@ -19,9 +19,8 @@ class ProcessFacts:
     gpu: int = 0
 
 
-def below(root: int) -> list[ProcessFacts]:
-    """All descendants of a process, in no order."""
-    table = _table()
+def below(root: int, table: list[ProcessFacts]) -> list[ProcessFacts]:
+    """All descendants of a process in a table of processes, in no order."""
     children: dict[int, list[ProcessFacts]] = {}
     for each in table:
         children.setdefault(each.parent, []).append(each)
@@ -34,7 +33,8 @@ def below(root: int) -> list[ProcessFacts]:
     return found
 
 
-def _table() -> list[ProcessFacts]:
+def table() -> list[ProcessFacts]:
+    """Every process of this computer that can be seen."""
     if sys.platform != "linux":
         return _table_of_ps()
     ticks, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")

@@ -266,3 +266,12 @@ def test_an_ssh_server_may_never_listen(tenant: Tenant) -> None:
 
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((direct["host"], direct["port"]), 30)
+
+
+@pytest.mark.parametrize("args", ["no-such-program --x", "'unbalanced", "sh -c \ud800", "a\x00b"])
+def test_a_command_that_cannot_be_run_breaks_that_pod_alone(tenant: Tenant, args: str) -> None:
+    broken, other = tenant.rent("broken", args=args), tenant.rent("other")
+
+    until(lambda: any("exited with status 127" in line or "cannot start" in line for line in tenant.log(broken)))
+    with tenant.reach(other) as transport:
+        assert transport.run(["echo", "here"]).text == "here\n"
