@@ -108,6 +108,12 @@ RETURNS: dict[str, str] = {
     "chat save": "Done",
     "chat load": "ConversationDetail",
     "infer": "Reply",
+    "sandbox up": "SandboxDetail",
+    "sandbox down": "Done",
+    "sandbox status": "SandboxDetail",
+    "sandbox fault": "SandboxDetail",
+    "sandbox money": "SandboxDetail",
+    "init": "InitReport",
     "config show": "SettingList",
     "config set": "Done",
     "config edit": "Interactive",
@@ -126,6 +132,7 @@ NOTES = {
     "pod show": "of a pod that only the ledger knows a [RentalDetail](#rentaldetail)",
     "pod logs": "with `--follow` a [Done](#done), unless it is followed with `--json`",
     "pod create": "with `--dry-run` a [PodPlan](#podplan)",
+    "sandbox fault": "without a name a [FaultList](#faultlist)",
     "model url": "with `--show-key` a [Done](#done)",
 }
 
@@ -203,7 +210,12 @@ def documents() -> str:
         lines.append(f"| `{verb.words}` | {link(class_of(RETURNS[verb.words]))}{note} |")
     lines += ["", "## By name", ""]
 
-    todo = [class_of(RETURNS[verb.words]) for verb in VERBS] + [results.Plan, results.ModelDetail]
+    todo = [class_of(RETURNS[verb.words]) for verb in VERBS] + [
+        results.Plan,
+        results.ModelDetail,
+        rent_results.PodPlan,
+        rent_results.FaultList,
+    ]
     seen: list[type[Any]] = []
     while todo:
         kind = todo.pop(0)

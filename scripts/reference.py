@@ -35,6 +35,7 @@ GROUPS = {
     "pod": "Machines: this computer, and those reached by SSH.",
     "model": "Models of the catalog, and the servers (endpoints) that run them.",
     "chat": "Conversations with an endpoint.",
+    "sandbox": "A pretended company to rent from, for trying and for tests.",
     "config": "podlab's settings.",
     "secret": "Keys that podlab keeps; their values are shown nowhere.",
     "": "Verbs that stand alone.",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _KINDS = {
     "pods": "pod", "endpoints": "endpoint", "models": "model", "jobs": "job", "settings": "setting",
     "secrets": "secret", "files": "path", "engines": "engine", "providers": "provider",
-    "gpus": "GPU", "datacenters": "data centre", "rentals": "rented pod",
+    "gpus": "GPU", "datacenters": "data centre", "rentals": "rented pod", "faults": "fault",
 }  # fmt: skip
 _MOST_FILES = 200
 _UNSAFE = re.compile(r"[^\w@%+=:,./~-]|(?<!^)~")
@@ -120,6 +120,11 @@ def _values(workspace: Workspace, values: Any, typed: str) -> Iterator[Candidate
             yield Candidate(value, "value")
     elif values == "files":
         yield from _files(typed)
+    elif values == "faults":
+        from podlab.sandbox.fault_names import NAMES
+
+        for name in NAMES:
+            yield Candidate(name, _KINDS[values])
     elif values is not None:
         from podlab.lab import known
 

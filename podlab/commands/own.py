@@ -9,6 +9,22 @@ SECRET = Operand("name", "the secret, as its environment variable is called", va
 
 VERBS = (
     Verb(
+        "", "init", "Get ready to rent: a key that is checked, an SSH key, limits on what pods may cost.",
+        "doctor.init",
+        detail="It asks, with what is in force as the answer that Enter gives; options answer in advance. The key is "
+        "typed hidden, shown to the company, and kept only when it is accepted. Repeat it at any time. "
+        "With --provider sandbox it needs no account and no network.",
+        options=(
+            Option("--provider", "the company to rent from: runpod, or sandbox (simulated)", metavar="NAME",
+                   values="providers"),
+            Option("--gpu", "GPUs that a create tries, in this order", metavar="GPU", values="gpus", many=True),
+            Option("--budget", "what a pod may cost in its whole life, in dollars, or off", metavar="DOLLARS"),
+            Option("--ttl", "how long a pod may live, such as 2h, or off", metavar="TIME"),
+            Option("--idle", "how long a pod may be idle, such as 20m, or off", metavar="TIME"),
+        ),
+        example="podlab init --provider sandbox", changes=True, despite_config=True,
+    ),
+    Verb(
         "config", "show", "Show the settings, and where each comes from.", "own.config_show",
         operands=(Operand("name", "one setting", "?", values="settings"),), example="podlab config show",
         despite_config=True,

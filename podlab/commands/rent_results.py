@@ -272,6 +272,50 @@ class DoctorReport:
     checks: tuple[Check, ...]
 
 
+@dataclass(frozen=True)
+class InitReport:
+    """What `podlab init` found and wrote; `next` are commands to go on with."""
+
+    provider: str
+    simulated: bool
+    checks: tuple[Check, ...]
+    settings: tuple[str, ...]
+    """"name = value", as they stand in config.toml now."""
+    next: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SandboxDetail:
+    """The pretended company: whether it is open, and what it has. Its money is none."""
+
+    running: bool
+    url: str | None = None
+    pid: int | None = None
+    speed: float | None = None
+    """How many times as fast as time its bill runs."""
+    pods: int = 0
+    running_pods: int = 0
+    balance_usd: float | None = None
+    spend_usd_per_hour: float | None = None
+    faults: tuple[str, ...] = ()
+    """What goes wrong on purpose."""
+
+
+@dataclass(frozen=True)
+class FaultRow:
+    """Something that can go wrong in the sandbox on order."""
+
+    name: str
+    help: str
+
+
+@dataclass(frozen=True)
+class FaultList:
+    """All that can go wrong in the sandbox on order."""
+
+    faults: tuple[FaultRow, ...]
+
+
 def log_text(line: RentalLine) -> str:
     """'02:03:11 system    pulling image': a line of a company's log. Its clock, UTC."""
     clock = " " * 8 if line.at is None else datetime.fromtimestamp(line.at, UTC).strftime("%H:%M:%S")
@@ -281,5 +325,6 @@ def log_text(line: RentalLine) -> str:
 ROWS: dict[type, str] = {
     OfferList: "offers", RentalList: "rentals", CostList: "costs", OrphanList: "orphans", VolumeList: "volumes",
     TemplateList: "templates", RegistryList: "registries", AccountKeyList: "keys",
+    FaultList: "faults",
 }  # fmt: skip
 """The tables, and which field holds their rows."""

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from podlab.commands import chat, model, own, pod, rent, weights
+from podlab.commands import chat, model, own, pod, rent, sandbox, weights
 from podlab.commands.parsing import MAGICS, did_you_mean, parser_of
 from podlab.commands.verb import JSON, VERBOSE, Verb
 from podlab.errors import BadArgument
 
-VERBS: tuple[Verb, ...] = (*pod.VERBS, *rent.VERBS, *model.VERBS, *weights.VERBS, *chat.VERBS, *own.VERBS)
+VERBS: tuple[Verb, ...] = (
+    *pod.VERBS,
+    *rent.VERBS,
+    *model.VERBS,
+    *weights.VERBS,
+    *chat.VERBS,
+    *sandbox.VERBS,
+    *own.VERBS,
+)
 _GROUPS = {
     "pod": "machines: add them, run commands, move files, open tunnels",
     "model": "models: find, download, start, watch, stop",
     "chat": "speak with a model",
+    "sandbox": "a pretended company to rent from: no account, no money",
     "config": "settings",
     "secret": "keys and tokens",
 }

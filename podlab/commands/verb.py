@@ -14,19 +14,9 @@ if TYPE_CHECKING:  # the terminal's --help must not pay for what it does not use
     from podlab.lab.workspace import Workspace
 
 Values = Literal[
-    "pods",
-    "endpoints",
-    "models",
-    "jobs",
-    "settings",
-    "secrets",
-    "files",
-    "engines",
-    "providers",
-    "gpus",
-    "datacenters",
-    "rentals",
-]
+    "pods", "endpoints", "models", "jobs", "settings", "secrets", "files", "engines", "providers", "gpus",
+    "datacenters", "rentals", "faults",
+]  # fmt: skip
 """What a completion offers for an argument; answered from what is known already, never by asking a pod."""
 
 

@@ -13,6 +13,8 @@ from podlab.commands.rent_results import (
     AccountKeyList,
     CandidateRow,
     DoctorReport,
+    FaultList,
+    InitReport,
     OfferList,
     OfferRow,
     PodPlan,
@@ -20,15 +22,16 @@ from podlab.commands.rent_results import (
     RentalDetail,
     RentalList,
     RentalLog,
+    SandboxDetail,
     TemplateList,
     VolumeList,
     log_text,
 )
-from podlab.display.layout import Block, Cell, Facts, Head, Line, Table, Tone, Verbatim
+from podlab.display.layout import Block, Cell, Facts, Head, Line, Steps, Table, Tone, Verbatim
 from podlab.display.tables import Column, age_cell, memory_cell, moment_text, table_by, table_of, text_cell
 from podlab.renting import Account, Stock
 from podlab.types import Check
-from podlab.units import duration_text, usd_text
+from podlab.units import age_text, duration_text, usd_text
 
 _STOCK_TONES: dict[Stock, Tone] = {"high": "good", "medium": "good", "low": "busy", "none": "bad", "unknown": "quiet"}
 _STATE_TONES: dict[str, Tone] = {
@@ -101,11 +104,11 @@ def _fits(row: OfferRow) -> Cell:
 def ends_cell(rental: RentalDetail, now: float) -> Cell:
     """When its deadline ends it, the exact time behind it; for one that has ended, when that was."""
     if rental.ended_at is not None:
-        return age_cell(rental.ended_at, now)
+        return Cell(age_text(rental.ended_at, now), hover=moment_text(rental.ended_at))
     if rental.deadline_at is None:
         return Cell("no deadline" if rental.protection else "-")
     left_s = rental.deadline_at - now
-    return Cell(duration_text(left_s) if left_s > 0 else "overdue", hover=moment_text(rental.deadline_at))
+    return Cell(f"in {duration_text(left_s)}" if left_s > 0 else "overdue", hover=moment_text(rental.deadline_at))
 
 
 _OFFERS = (
@@ -131,7 +134,7 @@ _RENTALS = (
     Column("GPU", lambda row, now: Cell(gpu_text(row.gpu, row.gpu_count)), spare=3),
     Column("price", lambda row, now: rate_cell(row.usd_per_hour if row.ended_at is None else None), numeric=True),
     Column("has cost", lambda row, now: usd_cell(row.spent_usd), numeric=True, spare=1),
-    Column("ends in", ends_cell, spare=2),
+    Column("ends", ends_cell, spare=2),
     Column("protection", lambda row, now: protection_cell(row)),
     Column("company", lambda row, now: Cell(company_text(row.provider, row.simulated)), spare=4),
 )
@@ -338,9 +341,40 @@ def _doctor(value: DoctorReport, now: float) -> tuple[Block, ...]:
     return _marked(value, (line, table_of(value.checks, Check, now=now)))
 
 
+def _init(value: InitReport, now: float) -> tuple[Block, ...]:
+    blocks: list[Block] = [table_of(value.checks, Check, now=now)]
+    if value.settings:
+        blocks.append(Verbatim("\n".join(value.settings), "config.toml"))
+    if value.next:
+        blocks.append(Steps("Go on with:", value.next))
+    return _marked(value, blocks)
+
+
+def _sandbox(value: SandboxDetail, now: float) -> tuple[Block, ...]:
+    if not value.running:
+        return (Line(Cell("The sandbox is not open. Open it: podlab sandbox up", "quiet")),)
+    pods = f"{value.pods}, {value.running_pods} of them run" if value.pods else "none"
+    pairs = (
+        ("sandbox", Cell("open (simulated)", "busy")), ("URL", Cell(value.url or "", code=True)),
+        ("process", text_cell(value.pid)),
+        ("bill runs", Cell("" if value.speed is None else f"{value.speed:g} times as fast as time")),
+        ("pods", Cell(pods)), ("pretended balance", usd_cell(value.balance_usd)),
+        ("spends", rate_cell(value.spend_usd_per_hour)), ("goes wrong", Cell("; ".join(value.faults))),
+    )  # fmt: skip
+    return (Facts(tuple((name, cell) for name, cell in pairs if cell.text and cell.text != "-")),)
+
+
+def _faults(value: FaultList, now: float) -> tuple[Block, ...]:
+    columns = (
+        Column("fault", lambda row, now: Cell(row.name, code=True)),
+        Column("what happens", lambda row, now: Cell(row.help)),
+    )
+    return (table_by(columns, value.faults, now=now, empty=""),)
+
+
 DRAWN: dict[type, Callable[[Any, float], tuple[Block, ...]]] = {
     OfferList: _offers, PodPlan: _plan, RentalList: _rental_list, RentalLog: _log, VolumeList: _volumes,
     TemplateList: _templates, RegistryList: _registries, AccountKeyList: _keys, AccountDetail: _account,
-    DoctorReport: _doctor,
+    DoctorReport: _doctor, InitReport: _init, SandboxDetail: _sandbox, FaultList: _faults,
     RentalDetail: rental_facts,
 }  # fmt: skip

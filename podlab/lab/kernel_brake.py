@@ -39,6 +39,15 @@ def start(workspace: Workspace) -> Tender:
         return _brake
 
 
+def stop() -> None:
+    """End the brake of this process, which another PODLAB_HOME may be for; the next `start` makes a new one."""
+    global _brake
+    with _starting:
+        if _brake is not None:
+            _brake.stop()
+            _brake = None
+
+
 def _new(workspace: Workspace) -> Tender:
     from podlab.lab.market import Market
     from podlab.lab.workspace import Workspace as Its

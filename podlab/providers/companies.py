@@ -24,8 +24,8 @@ _making = threading.Lock()
 def company(name: str) -> Provider:
     """The provider of that name, one per key and address in a process. Asks nobody anything.
 
-    Raises NotFound for a name that is none and for a sandbox that is not open, BadSecret without a key, BadSettings
-    for a base URL that a key must not be sent to.
+    A sandbox that is not open has no pods, and refuses all else. Raises NotFound for a name that is none, BadSecret
+    without a key, BadSettings for a base URL that a key must not be sent to.
     """
     if name == "local":
         from podlab.providers.local import LocalProvider
@@ -39,6 +39,10 @@ def company(name: str) -> Provider:
         near = difflib.get_close_matches(name.lower(), NAMES, n=1)
         said = f"Did you mean {near[0]}?" if near else f"There are {', '.join(NAMES)}."
         raise NotFound(f"There is no provider {name!r}.", hint=said)
+    if name == "sandbox" and not (home() / SANDBOX_FILE).exists():
+        from podlab.providers.closed_sandbox import ClosedSandbox
+
+        return ClosedSandbox()
     url, key = address(name)
     with _making:
         if (name, url, key) not in _made:
@@ -47,7 +51,10 @@ def company(name: str) -> Provider:
 
 
 def address(name: str) -> tuple[str, Secret]:
-    """Where a company that rents is asked, and the key of its account. Raises as `company` does."""
+    """Where a company that rents is asked, and the key of its account.
+
+    Raises as `company` does, and NotFound for a sandbox that is not open.
+    """
     return _sandbox() if name == "sandbox" else _runpod()
 
 
@@ -63,8 +70,11 @@ def _provider(name: str, url: str, key: Secret) -> Provider:
 
 
 def belongings(name: str) -> Belongings:
-    """What the account at a provider keeps besides pods. Raises NotFound for a provider that keeps nothing."""
+    """What the account at a provider keeps besides pods. Raises NotFound for a provider that keeps nothing, and as
+    `address` does."""
     found = company(name)
+    if found.rents:
+        address(name)  # a sandbox that is not open says so
     if not isinstance(found, Belongings):
         raise NotFound(
             f"The provider {name!r} keeps no volumes, templates, registries or keys.",

@@ -15,6 +15,7 @@ from podlab.commands import table
 from podlab.commands.drive import drive
 from podlab.commands.parsing import parse
 from podlab.commands.results import Outcome
+from podlab.lab import kernel_brake
 from podlab.lab.workspace import Workspace
 from podlab.sandbox.serve import Running, start
 from tests.audiences import Silent
@@ -22,7 +23,7 @@ from tests.audiences import Silent
 
 @pytest.fixture
 def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
-    opened = start(tmp_path / "sandbox", seed=7)
+    opened = start(tmp_path / "sandbox")
     place = Path(os.environ["PODLAB_HOME"]) / "sandbox.json"
     place.write_text(json.dumps({"url": opened.url, "key": opened.key, "pid": os.getpid()}))
     place.chmod(0o600)
@@ -51,4 +52,5 @@ def say() -> Iterator[Say]:
         return outcome.value
 
     yield carry_out
+    kernel_brake.stop()
     workspace.close()

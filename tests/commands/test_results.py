@@ -127,6 +127,10 @@ VALUES: dict[str, Any] = {
     "RegistryList": rent_results.RegistryList((renting.Registry("r1", "hub"),), "sandbox", True),
     "AccountKeyList": rent_results.AccountKeyList((renting.AccountKey("ssh-ed25519", "SHA256:x"),), "sandbox", True),
     "AccountDetail": rent_results.AccountDetail(renting.Account("sandbox"), True, 3600.0),
+    "InitReport": rent_results.InitReport("sandbox", True, (types.Check("key", "ok"),), ("rent.ttl = 2h",), ("next",)),
+    "SandboxDetail": rent_results.SandboxDetail(True, "http://127.0.0.1:1", 7, 1.0, 2, 1, 25.0, 0.4, ("html",)),
+    "FaultRow": rent_results.FaultRow("html", "HTML under status 200"),
+    "FaultList": rent_results.FaultList((rent_results.FaultRow("html", "HTML"),)),
     "DoctorReport": rent_results.DoctorReport(True, "sandbox", True, (types.Check("key", "ok"),)),
 }
 
@@ -198,6 +202,10 @@ PROMISED = {
     "AccountKeyList": "keys provider simulated",
     "AccountDetail": "account simulated lasts_s",
     "DoctorReport": "ok provider simulated checks",
+    "InitReport": "provider simulated checks settings next",
+    "SandboxDetail": "running url pid speed pods running_pods balance_usd spend_usd_per_hour faults",
+    "FaultRow": "name help",
+    "FaultList": "faults",
 }
 """What programs read: a name may be added behind these, none may be taken away or renamed."""
 GPU_KEYS = (

@@ -15,6 +15,7 @@ from podlab.lab.workspace import Workspace
 from podlab.providers.base import Belongings
 from podlab.providers.companies import belongings, company
 from podlab.providers.runpod import RunpodProvider
+from podlab.renting import OfferQuery, Order
 from podlab.secrets import Secret
 from podlab.settings import home
 
@@ -89,8 +90,21 @@ def test_an_unknown_name_is_refused_with_the_one_that_was_meant() -> None:
 
 def test_a_sandbox_that_is_not_open_says_how_to_open_it() -> None:
     with pytest.raises(NotFound) as closed:
-        company("sandbox")
+        company("sandbox").account()
     assert "podlab sandbox up" in closed.value.hint
+    with pytest.raises(NotFound, match="not open"):
+        belongings("sandbox")
+
+
+def test_a_sandbox_that_is_not_open_has_no_pods() -> None:
+    """They ended with it: what was rented from it can be proven gone."""
+    closed = company("sandbox")
+    assert closed.list() == () and closed.get("any") is None and closed.bills(since=0, until=1) == ()
+    closed.terminate("any")
+    for ask in (lambda: closed.offers(OfferQuery()), lambda: closed.start("any"), lambda: closed.stop("any"),
+                lambda: closed.logs("any"), lambda: closed.create(Order("a", "A40", 1, "secure"))):  # fmt: skip
+        with pytest.raises(NotFound, match="not open"):
+            ask()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`pod doctor`: whether pods can be rented safely from here."""
+"""`pod doctor` and `init`: whether pods can be rented safely from here, and making it so."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import time
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
-from podlab.commands.rent_results import DoctorReport
-from podlab.commands.results import Outcome
+from podlab.commands.rent_results import DoctorReport, InitReport
+from podlab.commands.results import Outcome, Plan
 from podlab.errors import HttpError
 from podlab.events import Work
 
 if TYPE_CHECKING:
     from podlab.lab.doctor import Word
     from podlab.lab.workspace import Workspace
+    from podlab.providers.base import Provider
+    from podlab.secrets import Secret
 
 
 def doctor(workspace: Workspace, args: Namespace) -> Work[Outcome]:
@@ -44,3 +46,39 @@ def _headers(provider: str) -> Word | None:
     finally:
         http.close()
     return Word(answer.headers, asked_at, time.time())
+
+
+def init(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab.lab.first_setup import Doors, prepare
+
+    given = {
+        "provider": args.provider, "rent.gpu_preferences": ", ".join(args.gpu) if args.gpu else None,
+        "rent.budget_usd": args.budget, "rent.ttl": args.ttl, "rent.idle": args.idle,
+    }  # fmt: skip
+    known = {name: value for name, value in given.items() if value is not None}
+    if args.dry_run:
+        return Outcome(Plan(("check a key against its company and keep it", "make an SSH key where there is none",
+                             "write what pods may cost to config.toml")))  # fmt: skip
+    made = yield from prepare(workspace, known, Doors(_company, _ssh_key))
+    return Outcome(InitReport(made.provider, made.simulated, made.checks, made.settings, made.next))
+
+
+def _company(name: str, key: Secret | None) -> Provider:
+    """A company with this key; the sandbox is opened when it is not."""
+    from podlab.providers import companies
+
+    if key is not None:
+        return companies.with_key(key)
+    from podlab.sandbox import control
+
+    control.up()
+    return companies.company(name)
+
+
+def _ssh_key() -> tuple[str, bool]:
+    """podlab's own key for rented pods, and whether it was made just now."""
+    from podlab import settings
+    from podlab.lab import rented
+
+    there = (settings.home() / "ssh" / rented.KEY_FILE).exists()
+    return str(rented.ssh_key()), not there

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 def terminate(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab.lab import rented
     from podlab.lab.market import Market
 
     market = Market.of(workspace)
@@ -37,6 +38,7 @@ def terminate(workspace: Workspace, args: Namespace) -> Work[Outcome]:
             f"{launch.name} was asked to end, which is not proven yet: the keeper goes on. See: podlab pod orphans",
             "warning",
         )
+    rented.drop(workspace, [launch.id for launch in after.values() if not launch.is_open])
     rows = tuple(detail_of(launch, market.now()) for launch in after.values())
     return Outcome(RentalList(rows), 1 if left and not args.no_wait else 0)
 

@@ -109,13 +109,17 @@ def orphans(workspace: Workspace, args: Namespace) -> Work[Outcome]:
 
 
 def companies(workspace: Workspace, market: Market, named: str | None) -> tuple[str, ...]:
-    """The companies that can be asked from here: the one that is named, else the setting's, and the sandbox if open."""
+    """The companies that can be asked from here: the one that is named, else those with a key."""
+    from podlab.providers import companies as known
+
     if named:
+        market.provider(named)  # a name that is none is told at once
         return (named,)
     found = []
     for name in dict.fromkeys((workspace.value("provider"), "runpod", "sandbox")):
         try:
             if market.provider(name).rents:
+                known.address(name)
                 found.append(name)
         except PodlabError:
             continue

@@ -17,7 +17,7 @@ from podlab.commands.results import (
     Transfer,
     TunnelList,
 )
-from podlab.errors import BadArgument, LinkLost, NotFound, PodlabError, Unreachable
+from podlab.errors import BadArgument, LinkLost, NotFound, PodlabError, StateDamaged, Unreachable
 from podlab.events import Ask, Notice, Stage, Work
 from podlab.types import JobRow, PodState, PodStatus
 
@@ -59,6 +59,11 @@ def list_pods(workspace: Workspace, args: Namespace) -> Work[Outcome]:
         pods.meant(workspace, None)
     except NotFound as error:  # the list is what helps to choose another one
         yield Notice(f"{error.message} {error.hint}", "warning")
+    try:
+        rentals.drop_ended(workspace)
+    except StateDamaged as error:
+        yield Notice(f"{error.message} {error.hint}", "warning")
+        return Outcome(PodList(tuple(pods.check(workspace, pods.all_pods()))))
     checked = tuple(pods.check(workspace, pods.all_pods()))
     return Outcome(PodList(checked, rentals.all_of(workspace, ended=args.all)))
 

@@ -70,6 +70,18 @@ def in_ledger(workspace: Workspace, name: str | None) -> RentalDetail | None:
         return None
 
 
+def drop_ended(workspace: Workspace) -> None:
+    """Take pods that are proven gone out of the list of pods: the proof may have come to the keeper."""
+    from podlab.lab.open_rentals import OpenRentals
+    from podlab.settings import home
+
+    if OpenRentals(home()).were_any():
+        from podlab.lab import rented
+        from podlab.ledger import Ledger
+
+        rented.drop_ended(workspace, Ledger())
+
+
 def all_of(workspace: Workspace, *, ended: bool) -> tuple[RentalDetail, ...]:
     """The pods that may be billed, the newest first; with `ended` the others, too. Asks nobody."""
     from podlab.lab.open_rentals import OpenRentals

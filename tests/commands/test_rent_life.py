@@ -1,0 +1,89 @@
+"""A rented pod from its creation to the request for its end, with a real machine behind it and no keeper beside it."""
+
+from __future__ import annotations
+
+import pytest
+
+from podlab.display.text import text
+from podlab.errors import AlreadyExists, BadArgument, NotFound, Refused
+from podlab.events import Answer, Ask
+from podlab.lab import pods
+from podlab.lab.launches import all_launches
+from podlab.ledger import Ledger
+from podlab.sandbox.serve import Running
+from tests.audiences import Silent
+from tests.commands.conftest import Say
+
+pytestmark = [pytest.mark.usefixtures("sandbox"), pytest.mark.timeout(240)]
+
+
+class Choosing(Silent):
+    """Takes the second machine that is offered, and says yes to its price."""
+
+    def ask(self, ask: Ask) -> Answer:
+        super().ask(ask)
+        return 1 if ask.kind == "choice" else True
+
+
+def test_a_price_needs_a_yes_and_a_dry_run_rents_nothing(say: Say, sandbox: Running) -> None:
+    """What it costs, its cap, its deadline and the worst case are said before anything is rented."""
+    plan = say("pod create lab --dry-run --ttl 1h")
+    assert plan.name == "lab" and plan.cap_usd is not None
+    audience = Silent(False)
+    with pytest.raises(Refused, match="nothing was rented"):
+        say("pod create lab --gpu A40 --ttl 1h", audience=audience)
+    asked = audience.asked[0]
+    assert asked.kind == "price" and "A40" in asked.question and "/h" in asked.question
+    assert "(simulated)" in asked.question
+    assert "at most" in asked.detail and "in 1 h" in asked.detail and "If this computer died" in asked.detail
+    with pytest.raises(Refused, match="No machine was chosen"):
+        say("pod create lab --interactive", audience=Silent(None))
+    assert sandbox.company.pods == {}
+    assert all(not launch.is_open for launch in all_launches(Ledger()))
+
+
+def test_from_a_choice_to_an_end_that_was_asked_for(say: Say, sandbox: Running) -> None:
+    audience = Choosing()
+    made = say("pod create lab --interactive --ttl 1h", audience=audience)
+    choice, price = audience.asked[0], audience.asked[-1]
+    assert [choice.kind, price.kind] == ["choice", "price"], "nobody is asked about a host key that the log vouches for"
+    assert choice.choices[1].startswith("RTX A6000, secure: $0.")
+    assert made.rental.gpu == "RTX A6000" and made.rental.simulated and made.gpus and made.rental.state == "running"
+    assert made.rental.protection and made.rental.worst
+    stages = [stage.key for stage in audience.stages]
+    assert [key for key in ("rented", "image", "container", "sshd", "cuda") if key in stages][-1] == "cuda"
+    (row,) = say("pod list").rentals
+    assert (row.name, row.state) == ("lab", "running")
+    assert say("pod show lab").rental.rental_id == made.rental.rental_id
+    assert say("pod wait lab").rental.state == "running"
+    assert say("pod run --on lab -- nvidia-smi").status == 0
+    with pytest.raises(AlreadyExists):
+        say("pod create lab --gpu A40", yes=True)
+    with pytest.raises(BadArgument, match="may be billed") as refused:
+        say("pod remove lab")
+    assert "podlab pod terminate" in refused.value.hint
+    assert "A6000" in text(say("pod gpu lab"))
+    stopped = say("pod stop lab")
+    assert stopped.state == "stopped" and 0 < stopped.usd_per_hour < 0.1
+    started = say("pod start lab", yes=True)
+    assert started.rental.state == "running" and started.rental.usd_per_hour > 0.3
+    (ended,) = say("pod terminate lab --no-wait", yes=True).rentals
+    assert ended.state == "ending"
+    assert not [pod for pod in sandbox.company.pods.values() if pod.terminated_at is None], "nothing is billed there"
+
+
+def test_a_pod_that_is_in_no_list_is_claimed_back(say: Say) -> None:
+    """As after a kernel that was killed in the middle of a create: the ledger knows it, the list of pods does not."""
+    say("pod create lab --gpu A5000", yes=True)
+    from podlab import settings
+
+    settings.update_config(lambda document: document["pods"].pop("lab"))
+    assert [pod.name for pod in pods.all_pods()] == ["local"]
+    assert say("pod show lab").protection, "it can still be shown"
+    (lost,) = (row for row in say("pod orphans", code=1).orphans if row.owner == "ours")
+    assert lost.name == "lab"
+    assert say("pod claim lab").state == "running"
+    assert say("pod orphans").orphans == () and say("pod show lab").rental is not None
+    with pytest.raises(NotFound):
+        say("pod claim nobody")
+    say("pod terminate --all --no-wait", yes=True)
