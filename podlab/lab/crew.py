@@ -132,7 +132,6 @@ class Here:
 
         before = HostKeys().pinned(pod.id)
         HostKeys().forget(pod.id)
-        self._workspace.drop_transport(pod.id)
         try:
             self._workspace.side(pod).hello()
         except HostKeyUnknown as unknown:
@@ -149,4 +148,3 @@ class Here:
         from podlab.transport.host_keys import HostKeys
 
         HostKeys().pin(pod.id, unknown.key_type, unknown.key_base64)
-        self._workspace.drop_transport(pod.id)

@@ -1,0 +1,342 @@
+"""Renting over real sockets: podlab's provider, the sandbox's company, its pods with their real SSH servers."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from podlab.commands.drive import drive
+from podlab.errors import (
+    AlreadyExists,
+    BadArgument,
+    OutOfFunds,
+    OutOfStock,
+    Refused,
+    RentalFailed,
+    StateDamaged,
+)
+from podlab.events import Answer, Ask, Stage
+from podlab.lab import ending, pods, rented, renting, tenure
+from podlab.lab.launches import Phase, find
+from podlab.lab.readiness import Patience
+from podlab.sandbox.records import Status
+from podlab.settings import home
+from podlab.transport import kept
+from podlab.transport.base import Process
+from podlab.transport.host_keys import HostKeys
+from tests.audiences import Silent
+from tests.lab.shop import WISH, Alone, Shop, shop
+from tests.machines import free_port
+
+QUICK = 20.0
+"""How fast time passes where something has to be waited for."""
+
+
+@pytest.fixture
+def open_shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+    monkeypatch.setenv("PODLAB_KEEPER", "0")
+    with shop(tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def quick_shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+    monkeypatch.setenv("PODLAB_KEEPER", "0")
+    with shop(tmp_path, speed=QUICK) as opened:
+        yield opened
+
+
+@pytest.fixture
+def paper_shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+    """Its pods are words only."""
+    monkeypatch.setenv("PODLAB_KEEPER", "0")
+    with shop(tmp_path, speed=QUICK, machines=False) as opened:
+        yield opened
+
+
+@pytest.fixture(params=["with the keeper", "without"])
+def either_shop(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+    monkeypatch.setenv("PODLAB_KEEPER", "1" if request.param == "with the keeper" else "0")
+    with shop(tmp_path) as opened:
+        yield opened
+        kept.stop_keeper()
+
+
+def verbs(opened: Shop) -> list[str]:
+    return [entry.verb for entry in opened.market.ledger.entries()]
+
+
+def test_a_create_ends_in_a_pod_that_works(open_shop: Shop) -> None:
+    """The price is asked about, the host key is confirmed by the log, every command takes it for a pod like others."""
+    audience = Silent(True)
+
+    launch = open_shop.create(replace(WISH, name="lab"), audience)
+
+    (asked,) = audience.asked
+    assert asked.kind == "price"
+    assert "$0.406/h" in asked.question and "(simulated)" in asked.question
+    assert "at most" in asked.detail and "If this computer died" in asked.detail
+    keys = [stage.key for stage in audience.stages]
+    assert [key for key in dict.fromkeys(keys) if key not in ("image", "armed")] == [
+        "reconcile", "offers", "rented", "sshd", "cuda", "setup",
+    ]  # fmt: skip
+    pod = pods.find("lab")
+    assert (pod.id, pod.provider, pod.rental_id) == (launch.id, "sandbox", launch.rental_id)
+    assert open_shop.workspace.side(pod).hello().uid == 0
+    assert HostKeys().pinned(pod.id) is not None
+    assert launch.phase is Phase.LIVE and launch.armed_at is not None
+    assert verbs(open_shop)[:3] == ["rent.ask", "rent.live", "rent.armed"]
+    assert (home() / "ssh" / "id_ed25519").stat().st_mode & 0o777 == 0o600
+    assert [pod.name for pod in open_shop.living()] == [launch.order_name]
+
+
+def test_where_there_is_no_stock_the_next_candidate_is_tried(quick_shop: Shop) -> None:
+    quick_shop.fault("stock-out")
+    audience = Silent(True)
+
+    launch = quick_shop.create(audience=audience)
+
+    assert launch.gpu == "RTX A6000"
+    first, second = quick_shop.launches()
+    assert (first.gpu, first.phase, second.phase) == ("A40", Phase.REFUSED, Phase.LIVE)
+    assert any("no longer any instances" in notice.text for notice in audience.notices)
+
+
+@pytest.mark.parametrize("fault", ["created-500", "created-html", "created-reset", "created-cut"])
+def test_a_pod_whose_answer_was_lost_is_found_and_never_asked_for_again(quick_shop: Shop, fault: str) -> None:
+    quick_shop.fault(fault)
+
+    launch = quick_shop.create()
+
+    (pod,) = quick_shop.running.company.pods.values()
+    assert (pod.id, pod.name) == (launch.rental_id, launch.order_name)
+    assert launch.unclear and launch.phase is Phase.LIVE
+    assert verbs(quick_shop)[:3] == ["rent.ask", "rent.unclear", "rent.live"]
+
+
+def test_only_after_the_proof_that_nothing_came_is_it_asked_for_again(quick_shop: Shop) -> None:
+    quick_shop.fault("create-500")
+
+    launch = quick_shop.create()
+
+    first, second = quick_shop.launches()
+    assert (first.phase, len(first.absent_at), second.id) == (Phase.ENDED, 2, launch.id)
+    assert first.absent_at[0] - first.asked_at >= ending.UNSEEN_S
+    assert first.order_name != second.order_name
+    assert len(quick_shop.running.company.pods) == 1
+
+
+@pytest.mark.parametrize(("fault", "said"), [("wrong-price", "was agreed|were agreed"), ("wrong-gpu", "was ordered")])
+def test_what_was_not_ordered_is_ended_and_told_with_its_ids(paper_shop: Shop, fault: str, said: str) -> None:
+    paper_shop.fault(fault)
+
+    with pytest.raises(RentalFailed, match=said) as failed:
+        paper_shop.create()
+
+    (pod,) = paper_shop.running.company.pods.values()
+    assert failed.value.rental_id == pod.id
+    assert pod.status is Status.TERMINATED
+    assert find(paper_shop.market.ledger, failed.value.launch) is not None
+
+
+@pytest.mark.parametrize("fault", ["never-up", "no-sshd", "no-cuda"])
+def test_a_bad_machine_is_ended_before_the_next_one_is_rented(quick_shop: Shop, fault: str) -> None:
+    quick_shop.fault(fault)
+    patience = Patience(image_s=60.0, armed_s=200.0, sshd_s=100.0, poll_s=0.2 * QUICK)
+    crew = Alone(quick_shop.workspace, quick_shop.market, patience=patience)
+
+    launch = drive(renting.create(quick_shop.market, replace(WISH, name="lab"), crew), Silent(True))
+
+    first, second = quick_shop.running.company.pods.values()
+    assert first.terminated_at is not None
+    assert second.created_at >= first.terminated_at
+    assert second.data_center != first.data_center
+    assert (launch.rental_id, pods.find("lab").rental_id) == (second.id, second.id)
+
+
+def test_without_money_nothing_else_is_tried(paper_shop: Shop) -> None:
+    paper_shop.fault("no-balance", times=None)
+
+    with pytest.raises(OutOfFunds):
+        paper_shop.create()
+
+    (row,) = paper_shop.launches()
+    assert row.phase is Phase.REFUSED
+
+
+@pytest.mark.parametrize(("answer", "said"), [(False, "The answer was no"), (None, "Nobody could be asked")])
+def test_without_a_yes_nothing_is_rented(paper_shop: Shop, answer: Answer, said: str) -> None:
+    with pytest.raises(Refused, match=said):
+        paper_shop.create(audience=Silent(answer))
+
+    assert paper_shop.market.ledger.entries() == []
+    assert paper_shop.living() == []
+
+
+class Ponderer(Silent):
+    """Takes a while to say yes; meanwhile the price rises."""
+
+    def __init__(self, opened: Shop) -> None:
+        super().__init__(True)
+        self.opened = opened
+
+    def ask(self, ask: Ask) -> Answer:
+        stock = self.opened.running.company.stock
+        stock.kinds["NVIDIA A40"] = replace(stock.kinds["NVIDIA A40"], secure_usd=0.52)
+        self.opened.market.pause(renting.FRESH_S + 1)
+        return super().ask(ask)
+
+
+def test_a_price_that_rose_since_it_was_quoted_is_refused(paper_shop: Shop) -> None:
+    with pytest.raises(Refused, match=r"costs \$0.526/h by now, and \$0.406/h was agreed"):
+        paper_shop.create(audience=Ponderer(paper_shop))
+
+    assert paper_shop.living() == []
+
+
+class Interrupter(Silent):
+    """Presses Ctrl-C at a stage."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(True)
+        self.key: str | None = key
+
+    def stage(self, stage: Stage) -> None:
+        super().stage(stage)
+        if stage.key == self.key:
+            self.key = None
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("key", ["image", "rented"])
+def test_an_interrupt_ends_the_pod_that_is_not_ready(paper_shop: Shop, key: str) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        paper_shop.create(audience=Interrupter(key))
+
+    assert paper_shop.living() == []
+    (row,) = paper_shop.launches()
+    assert row.phase is (Phase.ENDING if key == "image" else Phase.REFUSED)
+    assert "interrupted" in row.why
+
+
+def test_without_a_ledger_that_can_be_trusted_nothing_is_rented(paper_shop: Shop) -> None:
+    (home() / "ledger.jsonl").write_text("damaged\nlines\n")
+
+    with pytest.raises(StateDamaged):
+        paper_shop.create()
+
+    assert paper_shop.living() == []
+
+
+def test_a_name_that_is_taken_is_refused_before_anything_is_asked(paper_shop: Shop) -> None:
+    (home() / "config.toml").write_text('[pods.lab]\nid = "x"\nhost = "example.org"\n')
+
+    with pytest.raises(AlreadyExists):
+        paper_shop.create(replace(WISH, name="lab"))
+
+    assert paper_shop.living() == []
+
+
+def test_a_gpu_that_is_nowhere_is_told_with_the_reasons(paper_shop: Shop) -> None:
+    paper_shop.fault("sold-out")
+
+    with pytest.raises(OutOfStock, match="A40, secure: no stock now"):
+        paper_shop.create()
+
+
+def test_one_waits_for_stock_up_to_a_price(quick_shop: Shop) -> None:
+    quick_shop.fault("sold-out")
+    restock = threading.Timer(1.0, lambda: quick_shop.running.company.stock.free.update({("NVIDIA A40", "EU-SE-1"): 2}))
+    restock.start()
+    audience = Silent(True)
+
+    launch = quick_shop.create(replace(WISH, wait_s=3600.0, max_usd_per_hour=0.45), audience)
+
+    assert launch.gpu == "A40"
+    assert "Wait for a machine up to $0.450/h" in audience.asked[0].question
+    assert "stock" in {stage.key for stage in audience.stages}
+
+
+def test_a_network_volume_decides_where_it_is_rented(paper_shop: Shop) -> None:
+    volume = paper_shop.running.company.add_volume("models", 20, "EU-RO-1", None)
+
+    found = drive(renting.plan(paper_shop.market, replace(WISH, volume="models")), Silent())
+
+    assert found.wish.volume == volume.id
+    assert [(each.offer.gpu, each.data_centers) for each in found.candidates] == [("RTX A6000", ("EU-RO-1",))]
+    with pytest.raises(BadArgument, match="is in EU-RO-1, and --region says US"):
+        drive(renting.plan(paper_shop.market, replace(WISH, volume="models", regions=("US",))), Silent())
+
+
+def serve(opened: Shop, port: int) -> Process:
+    """Have the pod answer "hello" on a port for as long as the process is held; it does when this returns."""
+    program = (
+        "import socketserver,sys\n"
+        "class H(socketserver.BaseRequestHandler):\n"
+        "    def handle(self): self.request.sendall(b'hello')\n"
+        "socketserver.TCPServer.allow_reuse_address = True\n"
+        "s=socketserver.TCPServer(('127.0.0.1',int(sys.argv[1])),H)\n"
+        "print('ready',flush=True)\n"
+        "s.serve_forever()\n"
+    )
+    process = opened.workspace.transport(pods.find("lab")).start(["python3", "-c", program, str(port)])
+    said = process.read(30.0)
+    assert said == ("stdout", b"ready\n"), said
+    return process
+
+
+def answer_at(port: int) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), 20) as connection:
+        return connection.recv(100)
+
+
+def test_a_tunnel_leads_there_again_after_a_stop_and_a_start(either_shop: Shop) -> None:
+    """The port outside is another one after each start, and so are the host keys of an image: both are followed."""
+    launch = either_shop.create(replace(WISH, name="lab"))
+    before, key, port = pods.find("lab"), HostKeys().pinned(launch.id), free_port()
+    first = serve(either_shop, port)
+    local_port = either_shop.workspace.local_port(before, port)
+    assert answer_at(local_port) == b"hello"
+
+    stopped = drive(tenure.stop(either_shop.market, launch), Silent())
+    launch = drive(tenure.start(either_shop.market, launch, either_shop.crew), Silent(True))
+
+    after = pods.find("lab")
+    assert stopped.state.value == "stopped"
+    assert after.address != before.address
+    assert HostKeys().pinned(launch.id) not in (None, key)
+    second = serve(either_shop, port)
+    assert answer_at(local_port) == b"hello"
+    first.close()
+    second.close()
+
+
+def test_a_pod_that_moved_is_followed_where_it_is_now(open_shop: Shop) -> None:
+    """Its public port changes while nobody looks: the next command asks the provider where it is."""
+    launch = open_shop.create(replace(WISH, name="lab"))
+    before = pods.find("lab")
+    open_shop.workspace.drop_transport(before.id)
+    open_shop.fault("new-port")
+
+    assert open_shop.workspace.side(before).hello().uid == 0
+    assert pods.find("lab").address != before.address
+    assert rented.pod_of(launch) == pods.find("lab")
+
+
+def test_a_machine_without_a_free_gpu_stays_stopped_and_its_disk_is_kept(open_shop: Shop) -> None:
+    launch = open_shop.create(replace(WISH, name="lab"))
+    drive(tenure.stop(open_shop.market, launch), Silent())
+    open_shop.fault("no-gpu-at-host")
+
+    with pytest.raises(OutOfStock, match="has no free GPU, and its disk is on that machine"):
+        drive(tenure.start(open_shop.market, launch, open_shop.crew), Silent(True))
+
+    (pod,) = open_shop.living()
+    assert pod.status is Status.EXITED
+    row = find(open_shop.market.ledger, launch.id)
+    assert row is not None and row.spans[-1].state.value == "stopped"
