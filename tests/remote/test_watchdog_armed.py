@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import shutil
+import ssl
 import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
 
+import certifi
 import pytest
 
+from podlab.remote.provider_api import Api
+from podlab.remote.roots import ROOTS
 from podlab.renting import Policy
 from tests.processes import wait_until
 from tests.remote.company import KEY, POD, Company
@@ -130,17 +135,22 @@ def test_the_key_is_nowhere_in_the_log_nor_on_a_command_line(rent: Rent, company
 # ------------------------------------------------------------------------------------------------ certificates
 
 
-@pytest.fixture
-def authority(tmp_path: Path) -> tuple[str, str]:
-    """A certificate for localhost that signs itself, and its key."""
+def self_signed(folder: Path, name: str) -> tuple[str, str]:
+    """A certificate for a name that signs itself, and its key."""
     if shutil.which("openssl") is None:
         pytest.skip("install openssl")
-    certificate, key = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
+    certificate, key = str(folder / "cert.pem"), str(folder / "key.pem")
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-               "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-addext",
+               "-days", "2", "-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}", "-addext",
                "basicConstraints=critical,CA:TRUE", "-keyout", key, "-out", certificate]  # fmt: skip
     subprocess.run(command, check=True, capture_output=True)
     return certificate, key
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> tuple[str, str]:
+    """A certificate for localhost that signs itself, and its key."""
+    return self_signed(tmp_path, "localhost")
 
 
 def test_a_provider_whose_certificate_nobody_signed_is_not_trusted(rent: Rent, authority: tuple[str, str]) -> None:
@@ -188,3 +198,38 @@ def test_where_the_system_has_no_authorities_those_sent_along_are_used(
     assert json.loads(with_it)["status"] == 200
     assert json.loads(without)["status"] == 0
     assert "CERTIFICATE_VERIFY_FAILED" in json.loads(without)["detail"]
+
+
+def test_without_an_address_in_its_environment_it_asks_the_company_itself() -> None:
+    api = Api({"RUNPOD_POD_ID": POD, "RUNPOD_API_KEY": KEY}, "")
+
+    assert api.base == "https://api.runpod.io"
+    assert api.problem == ""
+
+
+def test_a_name_that_cannot_be_looked_up_any_more_is_reached_where_it_answered_last(tmp_path: Path) -> None:
+    certificate = self_signed(tmp_path, "podlab-company.invalid")
+    own = base64.b64encode(ssl.PEM_cert_to_DER_cert(Path(certificate[0]).read_text())).decode()
+    with Company(certificate) as company:
+        env = {"RUNPOD_POD_ID": POD, "RUNPOD_API_KEY": KEY,
+               "RUNPOD_API_BASE_URL": f"https://podlab-company.invalid:{company.port}"}  # fmt: skip
+        api = Api(env, own)
+        assert "gaierror" in api.look()["detail"]
+
+        api.known_address = "127.0.0.1"
+        assert api.act("terminate")["status"] == 200
+        assert company.ended_by == "terminate"
+
+        stranger = Api(dict(env, RUNPOD_API_BASE_URL=env["RUNPOD_API_BASE_URL"].replace("company", "other")), own)
+        stranger.known_address = "127.0.0.1"
+        assert "CERTIFICATE_VERIFY_FAILED" in stranger.look()["detail"]
+
+
+def test_the_authorities_sent_along_are_among_those_of_certifi_and_in_date() -> None:
+    bundle = ssl.create_default_context(cafile=certifi.where()).get_ca_certs(binary_form=True)
+    for text in ROOTS.split("\n\n"):
+        assert base64.b64decode(text) in bundle, "run scripts/make-roots"
+    own = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    own.load_verify_locations(cadata=b"".join(base64.b64decode(text) for text in ROOTS.split("\n\n")))
+    for each in own.get_ca_certs():
+        assert ssl.cert_time_to_seconds(str(each["notAfter"])) > time.time() + 86400 * 365

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from podlab.renting import Policy
-from tests.processes import wait_until
+from tests.processes import saying, wait_until
 from tests.remote.company import Company
-from tests.remote.rented import WAIT_S, Rent
+from tests.remote.rented import WAIT_S, Rent, armed_line
 
 # ------------------------------------------------------------------------------------------------ killed, resumed
 
@@ -174,3 +174,36 @@ def test_another_user_of_the_machine_is_not_heard(rent: Rent) -> None:
     refused = (b"ConnectionResetError", b"BrokenPipeError")
     assert done.returncode == 0 or any(each in done.stderr for each in refused), done.stderr
     assert pod.tell().armed
+
+
+def test_as_the_first_process_of_a_machine_of_its_own_it_looks_at_all_that_runs_there(
+    rent: Rent, company: Company
+) -> None:
+    isolated = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child")
+    if subprocess.run([*isolated, "true"], capture_output=True).returncode:
+        pytest.skip("no process may have a table of processes of its own here")
+    pod = rent(Policy(idle_s=4.0, lease_s=900.0))
+    job = pod.home / "job.sh"
+    job.write_text("#!/bin/sh\nwhile :; do head -c 400000 /dev/zero; sleep 0.05; done | cat >/dev/null\n")
+    job.chmod(0o755)
+    begin = pod.home / "image-start"  # with no HOME, so that only looking at everything finds its work
+    begin.write_text(f"#!/bin/sh\nenv -u HOME {job} &\nexec sleep 900\n")
+    begin.chmod(0o755)
+    pod.argv = (*isolated, *pod.argv)
+    del pod.env["PODLAB_SIMULATED"]
+    pod.start()
+    pod.until_said("podlab: armed")
+    wait_until(lambda: pod.beat().busy == ("download",), timeout_s=WAIT_S, why=str(pod.tell()))
+    life = armed_line(pod)["life"]
+    assert life.split(".")[1] == "1"
+    begun = pod.tell().up_s or 0.0
+    while (pod.tell().up_s or 0.0) < begun + 6.0:
+        assert company.endings() == []
+        time.sleep(0.3)
+
+    assert pod.process is not None
+    for pid in saying(str(job)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+    pod.until_ended()
