@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from podlab import settings
@@ -34,8 +34,10 @@ def _caps() -> Caps:
 class Brakes:
     """Tends the rented pods of this PODLAB_HOME over the connections that the keeper has."""
 
-    def __init__(self, pods: KeptPods) -> None:
+    def __init__(self, pods: KeptPods, repoint: Callable[[PodRef], None]) -> None:
+        """`repoint` has the open forwards of a pod lead to where it is by now."""
         self._pods = pods
+        self._repoint = repoint
         market = Market(Ledger(), company, time.time, time.sleep)
         here = world(market, Owner.here("keeper"), self._reach, _caps, forget=pods.drop)
         self._tender = Tender(market, here)
@@ -61,5 +63,7 @@ class Brakes:
     @contextmanager
     def _reach(self, pod: Pod) -> Iterator[Transport]:
         assert pod.address is not None, "it is not beaten without an address"
-        with self._pods.used(PodRef(pod.name, pod.id, pod.address)) as transport:
+        ref = PodRef(pod.name, pod.id, pod.address)
+        self._repoint(ref)
+        with self._pods.used(ref) as transport:
             yield transport

@@ -91,7 +91,7 @@ class Forwards:
     def repoint(self, ref: PodRef) -> None:
         """Lead the open forwards of a pod to where it is by now: a rented one has another address after each start."""
         with self._lock:
-            rows = [row for row in self._open.values() if row.ref.id == ref.id and row.ref != ref]
+            rows = [row for row in self._open.values() if row.ref.id == ref.id and row.ref.address != ref.address]
             for row in rows:
                 row.ref = ref
             try:

@@ -109,7 +109,7 @@ class Keeper:
         self._wake_reader, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_writer, False)
         self._forwards.restore()
-        self._brakes = Brakes(self._pods)
+        self._brakes = Brakes(self._pods, self._forwards.repoint)
         self._listener = place.listen()
 
     def run(self) -> None:

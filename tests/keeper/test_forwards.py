@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from podlab.errors import BadArgument, StateDamaged
+from podlab.errors import BadArgument, StateDamaged, Unreachable
 from podlab.keeper.forwards import SAVE_S, Forwards
 from podlab.transport import kept
 from podlab.transport.host_keys import HostKeys
@@ -196,3 +197,28 @@ def test_a_forward_that_cannot_be_written_down_is_not_announced(tmp_path: Path) 
     with pytest.raises(StateDamaged, match="gone"):
         forwards.open(POD, 9, 0)
     assert forwards.rows() == ()
+
+
+def test_a_pod_that_moved_keeps_its_local_ports(tmp_path: Path) -> None:
+    """A rented pod has another address after each start: what is open leads there from then on, and after a crash."""
+    asked: list[PodRef] = []
+
+    def nowhere(ref: PodRef, port: int) -> PodStream:
+        asked.append(ref)
+        raise Unreachable("nobody is there")
+
+    moved = PodRef("pod", "pod-1", SshAddress("127.0.0.1", port=40001))
+    other = PodRef("other", "pod-2", SshAddress("127.0.0.1", port=2))
+    forwards = Forwards(tmp_path / "keeper.json", nowhere)
+    port, other_port = forwards.open(POD, 8000, 0), forwards.open(other, 8000, 0)
+
+    forwards.repoint(moved)
+
+    for local_port in (port, other_port):
+        with contextlib.suppress(ConnectionResetError), socket.create_connection(("127.0.0.1", local_port), 10):
+            pass
+    wait_until(lambda: len(asked) == 2)
+    assert sorted(ref.address.port or 0 for ref in asked) == [2, 40001]
+    assert forwards.rows() == (("pod-1", port, 8000), ("pod-2", other_port, 8000))
+    assert "40001" in (tmp_path / "keeper.json").read_text()
+    forwards.close_all(forget=True)
