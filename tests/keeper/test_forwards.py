@@ -217,7 +217,7 @@ def test_a_pod_that_moved_keeps_its_local_ports(tmp_path: Path) -> None:
     for local_port in (port, other_port):
         with contextlib.suppress(ConnectionResetError), socket.create_connection(("127.0.0.1", local_port), 10):
             pass
-    wait_until(lambda: len(asked) == 2)
+    wait_until(lambda: len(asked) == 2, timeout_s=20, why="both connections ask for their pod")
     assert sorted(ref.address.port or 0 for ref in asked) == [2, 40001]
     assert forwards.rows() == (("pod-1", port, 8000), ("pod-2", other_port, 8000))
     assert "40001" in (tmp_path / "keeper.json").read_text()
