@@ -59,15 +59,16 @@ def _new(workspace: Workspace) -> Tender:
         market, Owner.here("kernel"), lambda pod: nullcontext(own.transport(pod)), lambda: Caps.of(own.value),
         forget=own.drop_transport,
     )  # fmt: skip
-    return Tender(market, here, turn=lambda: _is_our_turn(own, here))
+    return Tender(market, here, turn=lambda needed: _is_our_turn(own, here, needed))
 
 
-def _is_our_turn(workspace: Workspace, here: World) -> bool:
-    """Whether no keeper tends. One that can be had comes first: it outlives this kernel."""
+def _is_our_turn(workspace: Workspace, here: World, needed: bool) -> bool:
+    """Whether no keeper tends. One that can be had comes first: it outlives this kernel. None is started where only a
+    last bill is missing."""
     owner = here.file.owner()
     if owner is not None and owner.token != here.owner.token:
         return False
-    if not workspace.value("keeper"):
+    if not needed or not workspace.value("keeper"):
         return True
     if problem := ensure_keeper(workspace):
         _log.warning("no keeper tends the rented pods (%s): this process does", problem)

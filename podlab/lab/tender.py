@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 
 from podlab import settings
 from podlab.lab import pods, rented, tending
+from podlab.lab.bills import EVERY_S
 from podlab.lab.heartbeat import beat
 from podlab.lab.introduction import Introduction
 from podlab.lab.launches import Launch
@@ -69,9 +70,10 @@ def _moved(launch: Launch, rental: Rental) -> None:
 
 
 class Tender:
-    """Tends until it is stopped. `turn` is asked before each round whether it is this process's turn at all."""
+    """Tends until it is stopped. `turn` is asked before each round whether it is this process's turn at all, and told
+    whether a pod may be billed."""
 
-    def __init__(self, market: Market, here: World, *, turn: Callable[[], bool] = lambda: True) -> None:
+    def __init__(self, market: Market, here: World, *, turn: Callable[[bool], bool] = lambda needed: True) -> None:
         self._market = market
         self._world = here
         self._turn = turn
@@ -112,8 +114,8 @@ class Tender:
             self._wait(again_s)
 
     def _round(self) -> float:
-        if not self._turn():
-            return self._world.round_s
+        if not self._turn(self.is_needed()):
+            return tending.STANDBY_S if self.is_needed() else EVERY_S
         tended = tending.tend(self._market, self._world)
         if not tended.standby:
             self._watches = tended.watches

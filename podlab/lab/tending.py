@@ -10,13 +10,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import random
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from podlab.errors import KeyRefused, PodlabError, RateLimited, StateDamaged, Unreachable
-from podlab.lab import brakes, ending, money
+from podlab.errors import KeyRefused, PodlabError, StateDamaged, Unreachable
+from podlab.lab import bills, brakes, ending, money
 from podlab.lab.brakes import Rules, Seen, Verdict
 from podlab.lab.fanout import ask_all
 from podlab.lab.heartbeat import difference
@@ -24,7 +23,8 @@ from podlab.lab.launches import Launch, Phase, all_launches, fold
 from podlab.lab.market import Market
 from podlab.lab.money import Caps
 from podlab.lab.tending_file import Notes, Owner, PodNote, ProviderNote, TendingFile
-from podlab.renting import BILLING, Armed, Bill, Rental, RentalState
+from podlab.lab.tries import Tries
+from podlab.renting import BILLING, Armed, Rental, RentalState
 
 ROUND_S = 30.0
 SOON_S = 10.0
@@ -33,11 +33,6 @@ STANDBY_S = 5.0
 """Between looks at whether the other process still does it."""
 BEATS_A_LEASE = 5
 BEAT_DEADLINE_S, LEAST_BEAT_S = 20.0, 5.0
-BILLS_S = 3600.0
-BILLED_AFTER_S = 3 * 86400.0
-"""So long after a pod's end its bill is still asked for."""
-LONGEST_PAUSE_S = 60.0
-KEY_PAUSE_S = 300.0
 COMES_BACK_S = 900.0
 """So long after its end a pod is looked for: listings were seen to show again what they had lost."""
 STUCK_S = 900.0
@@ -67,19 +62,14 @@ class World:
     rules: Rules = field(default_factory=Rules)
     round_s: float = ROUND_S
     beat_deadline_s: float | None = BEAT_DEADLINE_S
-    notes: Notes | None = None
+    unwritten: Notes | None = None
+    """What the last round found, where no file could be written."""
     launches: tuple[Launch, ...] = ()
     """As they were when the ledger could last be read."""
-    tries: dict[str, _Tries] = field(default_factory=dict)
     beating: set[str] = field(default_factory=set)
 
-
-@dataclass
-class _Tries:
-    """How often something failed in a row, and when to try again, by the steady clock."""
-
-    failures: int = 0
-    again_at: float = 0.0
+    def __post_init__(self) -> None:
+        self.tries = Tries(self.file.steady)
 
 
 @dataclass(frozen=True)
@@ -109,7 +99,7 @@ class _Round:
     def __init__(self, market: Market, world: World) -> None:
         self._market = market
         self._world = world
-        self._before = world.notes or world.file.notes()
+        self._before = world.unwritten or world.file.notes()
         self._alarms: list[str] = []
         self._warnings: list[str] = []
         self._pods: dict[str, PodNote] = {}
@@ -166,7 +156,7 @@ class _Round:
 
     def _listed(self, name: str) -> tuple[float, tuple[Rental, ...]] | None:
         """When the provider was asked, and all its pods; None when it did not answer, or is to be left alone."""
-        if not self._is_due(f"list {name}"):
+        if not self._world.tries.is_due(f"list {name}"):
             return None
         self._ours()
         at = self._market.now()
@@ -174,16 +164,16 @@ class _Round:
         try:
             rentals = self._market.provider(name).list()
         except PodlabError as error:
-            self._failed(f"list {name}", error)
+            self._world.tries.failed(f"list {name}", error)
             self._providers[name] = replace(note, problem=error.message)
             self._say(f"{name} does not say which pods there are: {error.message}", alarm=isinstance(error, KeyRefused))
             return None
         except Exception as error:  # noqa: BLE001  # a package's bug must not end the brake
             _log.exception("%s could not be listed", name)
-            self._failed(f"list {name}", error)
+            self._world.tries.failed(f"list {name}", error)
             self._providers[name] = replace(note, problem=f"{type(error).__name__}")
             return None
-        self._world.tries.pop(f"list {name}", None)
+        self._world.tries.done(f"list {name}")
         self._providers[name] = replace(note, answered_at=self._market.now(), problem="")
         return at, rentals
 
@@ -192,7 +182,7 @@ class _Round:
     ) -> Rental | None:
         """Write down what a listing says of a pod; the pod itself, if it is there."""
         if answer is None:
-            if launch.phase is Phase.ENDING and self._is_due(f"end {launch.id}"):
+            if launch.phase is Phase.ENDING and self._world.tries.is_due(f"end {launch.id}"):
                 self._ours()
                 self._push(launch)
             return None
@@ -252,7 +242,7 @@ class _Round:
         verdict = brakes.decide(self._seen(launch, note, rental, armed), self._world.rules, asked=asked)
         why = verdict.end or (note.ending if launch.phase is Phase.LIVE else "")
         self._pods[launch.id] = replace(note, warnings=verdict.warnings, ending=why)
-        if why and launch.phase is Phase.LIVE and self._is_due(f"end {launch.id}"):
+        if why and launch.phase is Phase.LIVE and self._world.tries.is_due(f"end {launch.id}"):
             self._end(launch, replace(verdict, end=why))
         return bool(why) or launch.phase is not Phase.LIVE
 
@@ -289,11 +279,11 @@ class _Round:
             ending.end(self._market, launch, why=verdict.end, brake=self._world.owner.who)
         except StateDamaged as error:  # it was asked to end all the same
             self._say(f"{launch.name} has to end, which the ledger cannot be told: {error.message}", alarm=True)
-            self._failed(f"end {launch.id}", error)
+            self._world.tries.failed(f"end {launch.id}", error)
 
     def _push(self, launch: Launch) -> None:
         if problem := ending.push(self._market, launch):
-            self._failed(f"end {launch.id}", None)
+            self._world.tries.failed(f"end {launch.id}", None)
             self._say(f"{launch.name} does not end: {problem}")
 
     def _beat(self, pods: Sequence[tuple[Launch, Rental]]) -> list[Armed | PodlabError]:
@@ -351,39 +341,24 @@ class _Round:
 
     def _ask_for_bills(self) -> None:
         now = self._market.now()
-        wanted = [launch for launch in self._launches if launch.ids and _wants_bill(launch, now)]
+        wanted = bills.wanted(self._launches, now)
         for name in sorted({launch.provider for launch in wanted}):
             note = self._providers.get(name, ProviderNote(name))
-            if note.bills_at is not None and 0 <= now - note.bills_at < BILLS_S:
+            if note.bills_at is not None and 0 <= now - note.bills_at < bills.EVERY_S:
+                self._alarms += note.billed
                 continue
-            if self._damaged or not self._is_due(f"bill {name}"):
+            if self._damaged or not self._world.tries.is_due(f"bill {name}"):
                 continue
-            mine = [launch for launch in wanted if launch.provider == name]
+            self._ours()
             try:
-                self._ours()
-                since = min(launch.asked_at for launch in mine) - BILLS_S
-                bills = self._market.provider(name).bills(since=since, until=now)
-                for launch in mine:
-                    self._note_bill(launch, bills)
-            except PodlabError as error:
-                self._failed(f"bill {name}", error)
-                _log.warning("%s gives no bills: %s", name, error)
+                billed = bills.read(self._market, name, [each for each in wanted if each.provider == name])
+            except Exception as error:  # noqa: BLE001  # a package's bug must not end the brake
+                _log.warning("%s gives no bills: %s: %s", name, type(error).__name__, error)
+                self._world.tries.failed(f"bill {name}", error)
                 continue
-            except _Lost:
-                raise
-            except Exception as error:  # noqa: BLE001  # as above
-                _log.exception("the bills of %s could not be read", name)
-                self._failed(f"bill {name}", error)
-                continue
-            self._world.tries.pop(f"bill {name}", None)
-            self._providers[name] = replace(note, bills_at=now)
-
-    def _note_bill(self, launch: Launch, bills: Sequence[Bill]) -> None:
-        parts = [bill.usd for bill in bills if bill.rental_id in launch.ids]
-        usd = sum(parts)
-        final = launch.ended_at is not None and self._market.now() >= launch.ended_at + money.SETTLED_S
-        if parts and (launch.billed_usd is None or abs(usd - launch.billed_usd) >= 0.0001 or final):
-            self._market.ledger.append("rent.bill", launch.id, usd=f"{usd:.6f}")
+            self._world.tries.done(f"bill {name}")
+            self._alarms += billed
+            self._providers[name] = replace(note, bills_at=now, billed=billed)
 
     # Notes
 
@@ -422,11 +397,12 @@ class _Round:
         for text in notes.alarms + notes.warnings:
             if _without_figures(text) not in said:
                 _log.warning("%s", text)
-        self._world.notes = notes
         try:
+            self._world.unwritten = None
             if not self._world.file.write(self._world.owner, notes):
                 raise _Lost
         except StateDamaged as error:
+            self._world.unwritten = notes
             _log.warning("what was found cannot be kept: %s", error)
         watched = any(self._may_come_back(launch) for launch in self._launches)
         return Tended(False, self._again_s(still), still, notes, watches=bool(still) or watched)
@@ -434,7 +410,7 @@ class _Round:
     def _again_s(self, living: Sequence[Launch]) -> float:
         """When the next round is due: sooner for short leases, near limits, and while something begins or ends."""
         if not living and not any(self._may_come_back(launch) for launch in self._launches):
-            return BILLS_S
+            return bills.EVERY_S
         again_s = self._world.round_s
         for launch in living:
             again_s = min(again_s, launch.policy.lease_s / BEATS_A_LEASE)
@@ -445,7 +421,7 @@ class _Round:
 
     def _left_s(self, launch: Launch) -> float:
         """How long until a limit ends a pod; infinite where none does."""
-        if launch.phase is not Phase.LIVE or money.usd_per_hour(launch) == launch.stopped_usd_per_hour:
+        if launch.phase is not Phase.LIVE or (launch.spans and launch.spans[-1].state is RentalState.STOPPED):
             return math.inf
         now = self._believed(launch)
         ends = money.limit(launch, now)
@@ -465,20 +441,6 @@ class _Round:
         if not mine:
             raise _Lost
 
-    def _is_due(self, what: str) -> bool:
-        tries = self._world.tries.get(what)
-        return tries is None or self._world.file.steady() >= tries.again_at
-
-    def _failed(self, what: str, error: Exception | None) -> None:
-        tries = self._world.tries.setdefault(what, _Tries())
-        tries.failures += 1
-        pause_s = min(LONGEST_PAUSE_S, 2.0 ** min(tries.failures, 6)) * random.uniform(0.7, 1.0)  # noqa: S311
-        if isinstance(error, RateLimited):
-            pause_s = max(pause_s, error.retry_after_s)
-        elif isinstance(error, KeyRefused):
-            pause_s = KEY_PAUSE_S
-        tries.again_at = self._world.file.steady() + pause_s
-
     @contextlib.contextmanager
     def _held_together(self, launch: Launch) -> Iterator[None]:
         """What goes wrong with one pod is noted and does not keep the others from their round."""
@@ -497,10 +459,3 @@ class _Round:
 def _without_figures(text: str) -> str:
     """What a warning says apart from how near it is, so that it is logged once and not each round."""
     return re.sub(r"[\d.]+( d| h| min| s| ms)*", "#", text)
-
-
-def _wants_bill(launch: Launch, now: float) -> bool:
-    if launch.is_open or launch.ended_at is None:
-        return launch.is_open
-    settled = launch.billed_at is not None and launch.billed_at >= launch.ended_at + money.SETTLED_S
-    return not settled and now - launch.ended_at < BILLED_AFTER_S

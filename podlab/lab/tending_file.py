@@ -109,6 +109,8 @@ class ProviderNote:
     answered_at: float | None = None
     problem: str = ""
     bills_at: float | None = None
+    billed: tuple[str, ...] = ()
+    """What is wrong with its bills, in words."""
 
 
 @dataclass(frozen=True)
@@ -248,7 +250,7 @@ def _notes(table: Any) -> Notes:
         float(table["at"]),
         Held(Owner(**held.pop("owner")), **held) if held else None,
         tuple(_pod(row) for row in table["pods"]),
-        tuple(ProviderNote(**row) for row in table["providers"]),
+        tuple(ProviderNote(**row | {"billed": tuple(row["billed"])}) for row in table["providers"]),
         tuple(map(str, table["alarms"])),
         tuple(map(str, table["warnings"])),
     )

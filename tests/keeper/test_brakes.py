@@ -19,7 +19,7 @@ from podlab.lab.workspace import Workspace
 from podlab.ledger import Ledger
 from podlab.renting import Policy, Protection
 from podlab.sandbox.serve import Running
-from podlab.transport import kept
+from podlab.transport import kept, kept_link
 from tests.keeper.conftest import keepers
 from tests.keeper.gone import wait_until_gone
 from tests.rentals import ask, is_billed, open_sandbox, rent, until
@@ -148,3 +148,34 @@ def test_what_protects_a_pod_is_said_by_who_watches_it(workspace: Workspace) -> 
 def test_no_keeper_is_said(workspace: Workspace) -> None:
     workspace.override("keeper", "off")
     assert "switched off" in ensure_keeper(workspace)
+
+
+def test_another_build_that_takes_over_goes_on_tending(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    launch = rent(Policy(deadline_at=time.time() + 8))
+    assert ensure_keeper(workspace) == ""
+    until(is_tended)
+    pid = keeper_pid()
+    monkeypatch.setattr(kept_link, "build", lambda: "another")
+    assert ensure_keeper(workspace) == ""
+    assert keeper_pid() != pid
+
+    until(lambda: (owner := tending_file().owner()) is not None and owner.pid != pid)
+    until(lambda: not is_billed(launch))
+    assert known(launch).brake == "keeper"
+
+
+def test_a_keeper_that_is_told_to_stop_lets_another_tend_at_once(workspace: Workspace) -> None:
+    rent(Policy(deadline_at=time.time() + 600))
+    assert ensure_keeper(workspace) == ""
+    until(is_tended)
+    kept.stop_keeper()
+    assert tending_file().owner() is None
+
+
+def test_a_command_waits_for_no_provider_before_it_begins(workspace: Workspace, sandbox: Running) -> None:
+    """The company is silent; the list of pods, which needs the ledger alone, comes all the same."""
+    rent(Policy(deadline_at=time.time() + 600))
+    sandbox.stop()
+    done = subprocess.run(_podlab("config", "show"), capture_output=True, timeout=30)
+    assert done.returncode == 0
+    until(lambda: kept.status() is not None)

@@ -6,8 +6,10 @@ turned bounds what is looked at here: that a row is closed with proof takes minu
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -25,6 +27,7 @@ from podlab.ledger import Ledger
 from podlab.providers.companies import company
 from podlab.renting import Policy, Protection, RentalState
 from podlab.sandbox.serve import Running
+from podlab.settings import home
 from podlab.transport import kept
 from tests.keeper.gone import wait_until_gone
 from tests.kernels import Kernel
@@ -207,3 +210,17 @@ def test_a_kernel_brings_back_a_keeper_that_was_killed() -> None:
         until(lambda: (now := kept.status()) is not None and now.pid != status.pid, 60)
         until(lambda: is_protected(launch))
     assert alive() == [launch.order_name]
+
+
+def test_a_brake_keeps_no_kernel_from_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even in the middle of a round with a company that does not answer."""
+    monkeypatch.setenv("PODLAB_KEEPER", "0")
+    rent(Policy(deadline_at=time.time() + 600))
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes a connection and never says a word
+        said = {"url": f"http://127.0.0.1:{silent.getsockname()[1]}", "key": "rpa_nobody", "pid": 1}
+        (home() / "sandbox.json").write_text(json.dumps(said))
+        with Kernel() as kernel:
+            connection, _ = silent.accept()
+            kernel.client.shutdown()
+            until(lambda: not kernel.manager.is_alive(), 20)
+        connection.close()
