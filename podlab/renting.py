@@ -226,9 +226,10 @@ class Protection(StrEnum):
     """How sure it is that a pod ends by itself. Each is the outcome of a check."""
 
     PROTECTED = "protected"
-    """The switch on the pod said it is armed, and was heard within its lease."""
+    """The switch on the pod said it is armed, and was heard within its lease; and a keeper tends it from here, which
+    outlives kernels."""
     PARTLY = "partly"
-    """Only this computer would end it."""
+    """One of the two: only this computer would end it, or only its switch."""
     UNPROTECTED = "unprotected"
     """Nothing would: nobody watches it from here, and the pod has no armed switch."""
 

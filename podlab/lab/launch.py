@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import secrets as random
@@ -28,15 +29,18 @@ from podlab.errors import (
     EngineNotReady,
     LinkLost,
     NotFound,
+    StateDamaged,
     SupervisorError,
     Unreachable,
 )
 from podlab.events import Notice, Stage, Work
 from podlab.lab import endpoints, environments, files, names, placement, pods
 from podlab.lab.facts import Facts, HealthCheck, PodFacts
+from podlab.lab.launches import serves
 from podlab.lab.patience import Patience, abandon, persistent, repeated
 from podlab.lab.supervisor import PodSide, result_of
 from podlab.lab.wish import Wish, differences, meta_of, was_fetched
+from podlab.ledger import Ledger
 from podlab.quoting import shell_line
 from podlab.types import ALIVE, Endpoint, EndpointState, Pod, Step
 
@@ -178,6 +182,9 @@ def start(
         if running is None:
             raise
         return running
+    if pod.rental_id is not None:
+        with contextlib.suppress(StateDamaged):  # told where it matters; the model serves all the same
+            serves(Ledger(), pod.id, entry.id)
     if detach:
         (last,) = side.status([endpoint_id])
     else:

@@ -16,6 +16,7 @@ providers bill beside it (`price` adds it). Verbs and their details:
     rent.extra      rental: one more pod of the same order, which nobody wants and which has to end
     rent.state      state, usd_per_hour: it was seen to change
     rent.policy     policy fields, serial: what ends it, changed by a person
+    rent.model      model: it serves that one, too, which its money is then counted for
     rent.armed      the switch on the pod said that it is armed; key: the pod's own host key was confirmed
     rent.ending     why, brake: its end was asked for; it counts as billing until it is proven gone
     rent.absent     the provider said that it knows no such pod
@@ -197,6 +198,15 @@ def find(ledger: Ledger, launch_id: str) -> Launch | None:
     return next((launch for launch in all_launches(ledger) if launch.id == launch_id), None)
 
 
+def serves(ledger: Ledger, launch_id: str, model: str) -> None:
+    """Note that a rented pod serves a model, for the bill. Nothing is written for what is not rented, or was noted.
+
+    Raises StateDamaged."""
+    launch = find(ledger, launch_id)
+    if launch is not None and model not in launch.model.split(", "):
+        ledger.append("rent.model", launch_id, model=model)
+
+
 def fold(entries: Iterable[Entry]) -> tuple[Launch, ...]:
     """The launches that these lines speak of. Lines of other verbs, and of launches nobody asked for, say nothing."""
     found: dict[str, Launch] = {}
@@ -243,6 +253,9 @@ def _next(launch: Launch, entry: Entry) -> Launch:
         case "rent.policy":
             serial = int(_number(told, "serial") or launch.policy_serial + 1)
             return replace(launch, policy=_policy(told, launch.policy), policy_serial=serial)
+        case "rent.model":
+            models = [each for each in launch.model.split(", ") if each]
+            return replace(launch, model=", ".join(dict.fromkeys((*models, told.get("model", "")))))
         case "rent.armed":
             return replace(launch, armed_at=at)
         case "rent.bill":

@@ -332,12 +332,14 @@ def change(market: Market, launch: Launch, policy: Policy) -> Work[Launch]:
     return find(market.ledger, launch.id) or replace(known, policy=policy, policy_serial=serial)
 
 
-def extended(policy: Policy, *, more_s: float | None = None, more_usd: float | None = None) -> Policy:
-    """A policy with more time or money. It counts from the limit that was, which no clock set wrong can move; a rule
-    that was off stays off."""
+def extended(
+    policy: Policy, now: float, *, more_s: float | None = None, more_usd: float | None = None
+) -> Policy:  # fmt: skip
+    """A policy with more time or money. It counts from the limit that was, and from now where that has passed (a
+    stopped pod outlives its deadline); a rule that was off stays off."""
     deadline_at, budget = policy.deadline_at, policy.budget_usd
     if more_s is not None and deadline_at is not None:
-        deadline_at += more_s
+        deadline_at = max(deadline_at, now) + more_s
     if more_usd is not None and budget is not None:
         budget += more_usd
     return replace(policy, deadline_at=deadline_at, budget_usd=budget)

@@ -212,7 +212,7 @@ def test_more_money_is_asked_for_and_a_new_serial_is_written(market: Market) -> 
     market.ledger.append("rent.ask", "l1", **ask(1.0, policy))
     market.ledger.append("rent.live", "l1", rental="r1")
     pod = ledger_of.open_launches(market.ledger)[0]
-    longer = money.extended(policy, more_s=HOUR_S)
+    longer = money.extended(policy, ASKED_AT + 600, more_s=HOUR_S)
 
     with pytest.raises(Refused):
         answered(money.change(market, pod, longer), False)
@@ -227,3 +227,23 @@ def test_more_money_is_asked_for_and_a_new_serial_is_written(market: Market) -> 
     again, asked = answered(money.change(market, moved, policy), None)
     assert asked == []  # less needs no yes
     assert again.policy_serial == 2
+
+
+def test_an_extension_counts_from_the_limit_or_from_now_where_that_has_passed() -> None:
+    policy = Policy(deadline_at=ASKED_AT + HOUR_S, budget_usd=2.0)
+
+    assert money.extended(policy, ASKED_AT, more_s=600).deadline_at == ASKED_AT + HOUR_S + 600
+    assert money.extended(policy, ASKED_AT + 5 * HOUR_S, more_s=600).deadline_at == ASKED_AT + 5 * HOUR_S + 600
+    assert money.extended(policy, ASKED_AT, more_usd=1.5) == Policy(ASKED_AT + HOUR_S, 3.5)
+    assert money.extended(Policy(), ASKED_AT, more_s=600, more_usd=1.0) == Policy()
+
+
+def test_a_pods_money_is_counted_for_what_it_serves(market: Market) -> None:
+    market.ledger.append("rent.ask", "l1", **ask(1.0, Policy()))
+    for model in ("tiny", "qwen", "tiny"):
+        ledger_of.serves(market.ledger, "l1", model)
+    ledger_of.serves(market.ledger, "not-rented", "tiny")
+
+    assert len(market.ledger.entries()) == 3
+    (cost,) = money.costs(ledger_of.all_launches(market.ledger), ASKED_AT, by="model")
+    assert cost.of == "tiny, qwen"

@@ -68,7 +68,7 @@ def extend(workspace: Workspace, args: Namespace) -> Work[Outcome]:
         raise BadArgument("Nothing is to be extended.", hint="Say --ttl 1h, --budget 2 or --idle 30m.")
     market = Market.of(workspace)
     launch = launch_meant(workspace, market.ledger, args.pod or args.on)
-    policy = _extended(launch.policy, args)
+    policy = _extended(launch.policy, args, market.now())
     text = money.policy_text(policy, market.now())
     if args.dry_run:
         return Outcome(Plan((f"change what ends {launch.name}: {text}",)))
@@ -78,14 +78,14 @@ def extend(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     return Outcome(Done(f"{launch.name}: {money.policy_text(changed.policy, market.now())}", {"pod": launch.name}))
 
 
-def _extended(policy: Policy, args: Namespace) -> Policy:
+def _extended(policy: Policy, args: Namespace, now: float) -> Policy:
     """The policy with more. Raises BadArgument naming the option, the value and the fix."""
     from podlab import settings
     from podlab.lab.money import extended
 
     more_s = None if args.ttl is None else parse_duration_s(args.ttl)
     more_usd = None if args.budget is None else parse_usd(args.budget)
-    found = extended(policy, more_s=more_s, more_usd=more_usd)
+    found = extended(policy, now, more_s=more_s, more_usd=more_usd)
     if args.idle is None:
         return found
     try:
