@@ -17,13 +17,13 @@ _NOBODY = {"pod": "-", "model": "no model", "notebook": "no notebook"}
 def _columns(by: str) -> tuple[Column, ...]:
     return (
         Column(by, lambda row, now: Cell(row.of or _NOBODY.get(by, "-"))),
-        Column("now", lambda row, now: rate_cell(row.usd_per_hour) if row.open_pods else Cell("-"), numeric=True),
+        Column("now", lambda row, now: rate_cell(row.usd_per_hour) if row.usd_per_hour else Cell("-"), numeric=True),
         Column("today", lambda row, now: usd_cell(row.today_usd), numeric=True),
         Column("this month", lambda row, now: usd_cell(row.month_usd), numeric=True, spare=1),
         Column("in all", lambda row, now: usd_cell(row.total_usd), numeric=True),
         Column("billed", lambda row, now: usd_cell(row.billed_usd), numeric=True),
         Column("bill less ours", lambda row, now: _difference(row), numeric=True, spare=2),
-        Column("pods", lambda row, now: Cell(str(row.pods)), numeric=True, spare=3),
+        Column("pods", lambda row, now: Cell(str(row.pods) if row.pods else "-"), numeric=True, spare=3),
     )
 
 
@@ -53,7 +53,7 @@ def _sum(row: CostRow, value: CostList | None) -> str:
     """'In all $3.20, this month $1.10, today $0.40 of $5.00 a day; $0.44/h now.'"""
     day = f" of {usd_text(value.per_day_usd)} a day" if value is not None and value.per_day_usd is not None else ""
     most = f" of {usd_text(value.total_limit_usd)}" if value is not None and value.total_limit_usd is not None else ""
-    now = f"; {usd_text(row.usd_per_hour)}/h now." if row.open_pods else "; nothing is billed now."
+    now = f"; {usd_text(row.usd_per_hour)}/h now." if row.usd_per_hour else "; nothing is billed now."
     today = f"today {usd_text(row.today_usd)}{day}"
     return f"In all {usd_text(row.total_usd)}{most}, this month {usd_text(row.month_usd)}, {today}{now}"
 

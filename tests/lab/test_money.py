@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from podlab.errors import Refused
 from podlab.events import Ask, Work
 from podlab.lab import launches as ledger_of
-from podlab.lab import money
+from podlab.lab import money, volume_costs
 from podlab.lab.launches import Launch
 from podlab.lab.market import Market
 from podlab.lab.money import Caps
 from podlab.ledger import Ledger
 from podlab.providers.base import Provider
-from podlab.renting import Policy, Protection, RentalState
+from podlab.renting import Policy, Protection, RentalState, Volume
 from tests.lab.rentals import ASKED_AT, HOUR_S, ask, launch, state
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -247,3 +247,24 @@ def test_a_pods_money_is_counted_for_what_it_serves(market: Market) -> None:
     assert len(market.ledger.entries()) == 3
     (cost,) = money.costs(ledger_of.all_launches(market.ledger), ASKED_AT, by="model")
     assert cost.of == "tiny, qwen"
+
+
+def test_a_volume_costs_from_its_creation_to_its_deletion(market: Market) -> None:
+    """Also while no pod uses it, and beside the pods, whose caps it does not count for."""
+    volume = Volume("v1", "models", 100, "EU-RO-1")
+    volume_costs.note_rented(market.ledger, "runpod", volume, usd_per_month=7.3, simulated=False)
+    (kept,) = volume_costs.rented(market.ledger.entries())
+    (cost,) = volume_costs.costs([kept], ASKED_AT + 100 * HOUR_S)
+    assert cost.of == "volume models"
+    assert cost.total_usd == pytest.approx(1.0)
+    assert cost.usd_per_hour == pytest.approx(0.01)
+
+    both = volume_costs.with_volumes(money.total([launch()], ASKED_AT + 100 * HOUR_S), [cost])
+    assert both.total_usd == pytest.approx(101.0)
+    assert both.pods == 1
+
+    volume_costs.note_deleted(market.ledger, "v1")
+    volume_costs.note_deleted(market.ledger, "somebody else's")
+    (gone,) = volume_costs.rented(market.ledger.entries())
+    assert gone.ends_at == ASKED_AT
+    assert volume_costs.costs([gone], ASKED_AT + HOUR_S)[0].total_usd == 0

@@ -45,6 +45,9 @@ def volumes(workspace: Workspace, args: Namespace) -> Work[Outcome]:
 
 
 def volume_create(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab.lab.volume_costs import note_rented
+    from podlab.ledger import Ledger
+
     name, simulated, kept = _asked(workspace, args)
     if not SMALLEST_GB <= args.size <= LARGEST_GB:
         raise BadArgument(
@@ -60,10 +63,14 @@ def volume_create(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     if not answer:
         raise Refused("No volume was rented.", hint="Repeat with --yes")
     made = kept.create_volume(args.name, size_gb=args.size, data_center=args.where, tier=args.tier or "")
+    note_rented(Ledger(), name, made, usd_per_month=_usd_per_month((made,)), simulated=simulated)
     return Outcome(VolumeList((made,), name, simulated, _usd_per_month((made,))))
 
 
 def volume_delete(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab.lab.volume_costs import note_deleted
+    from podlab.ledger import Ledger
+
     name, simulated, kept = _asked(workspace, args)
     volume = _volume(kept.volumes(), args.volume, name)
     pretended = " (simulated)" if simulated else ""
@@ -74,6 +81,7 @@ def volume_delete(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     if not answer:
         raise Refused(f"{volume.name} was not deleted, and is billed on.", hint="Repeat with --yes")
     kept.delete_volume(volume.id)
+    note_deleted(Ledger(), volume.id)
     return Outcome(Done(f"The volume {volume.name} is deleted{pretended}.", {"volume": volume.id}))
 
 

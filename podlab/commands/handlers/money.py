@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def cost(workspace: Workspace, args: Namespace) -> Work[Outcome]:
-    from podlab.lab import money
+    from podlab.lab import money, volume_costs
     from podlab.lab.launches import all_launches
     from podlab.lab.market import Market
     from podlab.lab.rented_names import launch_meant
@@ -35,14 +35,18 @@ def cost(workspace: Workspace, args: Namespace) -> Work[Outcome]:
         meant = launch_meant(workspace, market.ledger, args.pod)
         launches = tuple(launch for launch in launches if launch.name == meant.name)
     now = market.now()
-    rows = [row for row in map(_cost_row, money.costs(launches, now, by=args.by)) if _is_shown(row, args)]
+    volumes = () if args.pod else volume_costs.costs(volume_costs.rented(market.ledger.entries()), now)
+    found = (*money.costs(launches, now, by=args.by), *volumes)
+    rows = [row for row in map(_cost_row, found) if _is_shown(row, args)]
     kinds = [money.of_kind(launches, simulated=pretended) for pretended in (False, True)]
-    real, pretended = (_cost_row(money.total(kind, now)) for kind in kinds)
+    sums = money.total(kinds[0], now), replace(money.total(kinds[1], now), simulated=True)
+    real, pretended = (_cost_row(volume_costs.with_volumes(each, volumes)) for each in sums)
+    any_pretended = bool(kinds[1]) or any(each.simulated for each in volumes)
     caps = money.Caps.of(workspace.value)
     notes = money.cap_warnings(kinds[0], caps, now)
     return Outcome(
         CostList(
-            tuple(rows), args.by, real, replace(pretended, simulated=True) if kinds[1] else None, caps.per_day_usd,
+            tuple(rows), args.by, real, pretended if any_pretended else None, caps.per_day_usd,
             caps.total_usd, notes,
         )
     )  # fmt: skip
