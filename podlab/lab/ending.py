@@ -6,7 +6,7 @@
     until_proven(market, launch)                looks until the row is closed
 
 Every process that has the ledger may call these at any time, also several at once. A row is closed only after the
-provider did not know the pod twice, GAP_S apart, and not before a new pod would have been listed.
+provider did not know the pod twice, `Launch.gap_s` apart, and not before a new pod would have been listed.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from collections.abc import Sequence
 
 from podlab.errors import NotFound, PodlabError, ProviderError, StateDamaged
 from podlab.events import Stage, Work
-from podlab.lab.launches import GAP_S, LAG_S, Launch, Phase, find, price
+from podlab.lab.launches import Launch, Phase, find, price
 from podlab.lab.market import Market
 from podlab.providers.base import DEADLINE_S
 from podlab.renting import Rental, RentalState
 
-UNSEEN_S = LAG_S + DEADLINE_S
-"""From the intent to when a pod that came of it must be listed: the call may take as long as its deadline."""
+SENT_S = DEADLINE_S
+"""From the intent to when a pod that came of it must be there: the call may take as long as its deadline."""
 STALE_S = DEADLINE_S + 15.0
 """A listing older than this is not written down: this process may have been stopped since."""
 PROOF_S = 900.0
@@ -109,7 +109,7 @@ def until_proven(market: Market, launch: Launch, *, for_s: float = PROOF_S) -> W
         if not launch.is_open or waited_s >= for_s:
             return launch
         yield Stage("proof", _told(launch, problem), min(int(waited_s), 999), None)
-        market.pause(LOOK_S)
+        market.pause(min(LOOK_S, launch.gap_s))
 
 
 def _told(launch: Launch, problem: str) -> str:
@@ -178,7 +178,7 @@ def _missed(market: Market, launch: Launch, *, named: bool) -> Launch:
     now = market.now()
     if not launch.is_open or (now < _listed_by(launch) and not named):
         return launch
-    if not launch.absent_at or now - launch.absent_at[-1] >= GAP_S:
+    if not launch.absent_at or now - launch.absent_at[-1] >= launch.gap_s:
         market.ledger.append("rent.absent", launch.id)
         launch = find(market.ledger, launch.id) or launch
     if launch.is_open and launch.is_proven_absent():
@@ -189,4 +189,6 @@ def _missed(market: Market, launch: Launch, *, named: bool) -> Launch:
 
 def _listed_by(launch: Launch) -> float:
     """From when on the absence of a pod means something."""
-    return launch.live_at + LAG_S if launch.live_at and launch.rental_id else launch.asked_at + UNSEEN_S
+    if launch.live_at and launch.rental_id:
+        return launch.live_at + launch.lag_s
+    return launch.asked_at + launch.lag_s + SENT_S

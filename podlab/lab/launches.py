@@ -9,6 +9,7 @@ providers bill beside it (`price` adds it). Verbs and their details:
 
     rent.ask        the intent, on disk before the provider is called: name, order, provider, gpu, gpu_count, cloud,
                     usd_per_hour, disk_usd_per_hour, stopped_usd_per_hour, policy fields, model, notebook, simulated,
+                    lag_s: how late its provider's listings may be,
                     wish: all that was asked, so that the same can be rented again
     rent.refused    why: certainly nothing was created
     rent.unclear    why: it may have been created
@@ -38,8 +39,9 @@ from podlab.renting import Policy, Rental, RentalState
 
 GAP_S = 60.0
 """Between the two times that a provider has to say absent."""
+LEAST_GAP_S = 2.0
 LAG_S = 120.0
-"""How long a new pod may be missing from a provider's listing."""
+"""How long a new pod may be missing from a provider's listing, where the provider does not say."""
 
 
 class Phase(StrEnum):
@@ -119,6 +121,8 @@ class Launch:
     model: str = ""
     notebook: str = ""
     simulated: bool = False
+    lag_s: float = LAG_S
+    """How long its provider may leave a new pod out of its listings."""
     wish: str = ""
     """What was asked, as `rent_wish.wish_from` reads it."""
 
@@ -136,9 +140,14 @@ class Launch:
         """What it has cost up to `now` by our own clock and its prices: an estimate until the provider's bill."""
         return sum(span.usd(now) for span in self.spans)
 
+    @property
+    def gap_s(self) -> float:
+        """How far apart the provider has to say absent twice: less where its listings are never late."""
+        return min(GAP_S, max(LEAST_GAP_S, self.lag_s))
+
     def is_proven_absent(self) -> bool:
         """Whether the provider said absent twice, far enough apart."""
-        return len(self.absent_at) > 1 and self.absent_at[-1] - self.absent_at[0] >= GAP_S
+        return len(self.absent_at) > 1 and self.absent_at[-1] - self.absent_at[0] >= self.gap_s
 
 
 def new_id() -> str:
@@ -231,7 +240,7 @@ def _asked(entry: Entry) -> Launch:
         disk_usd_per_hour=_number(told, "disk_usd_per_hour") or 0.0,
         stopped_usd_per_hour=_number(told, "stopped_usd_per_hour") or 0.0, policy=_policy(told, Policy()),
         model=told.get("model", ""), notebook=told.get("notebook", ""), simulated=told.get("simulated") == "yes",
-        wish=told.get("wish", ""),
+        lag_s=LAG_S if (lag_s := _number(told, "lag_s")) is None else lag_s, wish=told.get("wish", ""),
     )  # fmt: skip
 
 

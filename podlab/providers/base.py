@@ -56,6 +56,11 @@ class Provider(Protocol):
         """Whether all of it is pretended; whatever is shown of it says so."""
         ...
 
+    @property
+    def lag_s(self) -> float:
+        """How long a new pod may be missing from its listings: an absence means nothing before that."""
+        ...
+
     def adopt(self, name: str, address: str, *, models_path: str | None = None) -> Pod:
         """A pod for the machine that `address` names, as a person wrote it. Touches no network and no file.
 

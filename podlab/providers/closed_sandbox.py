@@ -16,6 +16,7 @@ class ClosedSandbox:
     name = "sandbox"
     rents = True
     simulated = True
+    lag_s = 0.0
 
     def adopt(self, name: str, address: str, *, models_path: str | None = None) -> Pod:
         raise self._closed()

@@ -15,6 +15,7 @@ class RentsNothing:
     name: str
     rents = False
     simulated = False
+    lag_s = 0.0
 
     def offers(self, query: OfferQuery) -> tuple[Offer, ...]:
         return ()

@@ -52,6 +52,8 @@ from podlab.secrets import Secret
 from podlab.types import Pod
 
 URL = "https://api.runpod.io"
+LAG_S = 120.0
+"""New pods were seen to be missing from lists for a minute (reports of 2026)."""
 CLOUDS: tuple[Cloud, ...] = ("secure", "community")
 BALANCE = "query { myself { id email clientBalance currentSpendPerHr spendLimit } }"
 HOURLY_S = 31 * 86400.0
@@ -68,10 +70,11 @@ class RunpodProvider:
 
     def __init__(
         self, *, key: Secret, url: str = URL, name: str = "runpod", simulated: bool = False,
-        deadline_s: float = DEADLINE_S,
+        deadline_s: float = DEADLINE_S, lag_s: float = LAG_S,
     ) -> None:  # fmt: skip
         self.name = name
         self.simulated = simulated
+        self.lag_s = lag_s
         http = Http(url, key=key, user_agent=f"podlab/{__version__} (+https://pypi.org/project/podlab)")
         label = "The sandbox (simulated)" if simulated else "RunPod"
         self._line = Line(http, provider=name, label=label, deadline_s=deadline_s)

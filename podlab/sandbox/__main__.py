@@ -42,7 +42,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _serve(told: argparse.Namespace) -> None:
-    from podlab.sandbox.control import PACE, READY
+    from podlab.sandbox.control import LAG_S, PACE, READY
     from podlab.sandbox.place import Place, Said
     from podlab.sandbox.serve import start
 
@@ -57,7 +57,7 @@ def _serve(told: argparse.Namespace) -> None:
         signal.signal(number, lambda _number, _frame: over.set())
     running = start(place.folder, speed=told.speed, pace=PACE, balance_usd=told.balance)
     running.rest.end = over.set
-    place.write(Said(running.url, running.key, os.getpid(), told.speed))
+    place.write(Said(running.url, running.key, os.getpid(), told.speed, LAG_S))
     os.write(2, READY)
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):

@@ -29,6 +29,8 @@ ANSWER_S = 15.0
 PACE = Pace(provision_s=1.0, start_s=1.0, runtime_s=0.5)
 """Slow enough for each stage to be seen."""
 FASTEST = 3600.0
+LAG_S = 2.0
+"""How late its listings may be, as it says: they are not, unless a fault has them be. An end is proven in seconds."""
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ class Said:
     key: str
     pid: int
     speed: float
+    lag_s: float = 120.0
+    """How late its listings may be: what is rented from it waits so long before an absence counts."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class Place:
         """What sandbox.json says; None when it is missing or makes no sense. It may be of a process that is gone."""
         try:
             given = json.loads(self.file.read_bytes())
-            return Said(str(given["url"]), str(given["key"]), int(given["pid"]), float(given.get("speed", 1.0)))
+            return Said(str(given["url"]), str(given["key"]), int(given["pid"]), float(given.get("speed", 1.0)),
+                        float(given.get("lag_s", 120.0)))  # fmt: skip
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 

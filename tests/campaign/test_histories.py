@@ -210,9 +210,8 @@ def test_the_campaign_sees_a_second_pod_that_is_left(monkeypatch: pytest.MonkeyP
 
 
 def test_the_campaign_sees_a_row_that_is_closed_too_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ending, "UNSEEN_S", 1.0)
+    monkeypatch.setattr(ending, "SENT_S", -119.0)
     monkeypatch.setattr("podlab.lab.launches.GAP_S", 1.0)
-    monkeypatch.setattr(ending, "GAP_S", 1.0)
     plan = replace(CALM, faults=(("create", 4, "lost-done"),), lags_s=(119.0, 110.0, 0.0))
 
     assert "was closed" in violated(plan)

@@ -432,7 +432,7 @@ class Watched(Ledger):
 class Desk:
     """The provider, with everything that can go wrong on the way to it and back."""
 
-    name, rents, simulated = NAME, True, True
+    name, rents, simulated, lag_s = NAME, True, True, 120.0
 
     def __init__(self, town: Town, process: Process) -> None:
         self._town, self._process = town, process

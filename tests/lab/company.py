@@ -36,6 +36,7 @@ class Company:
     name = "memory"
     rents = True
     simulated = True
+    lag_s = 120.0
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now

@@ -57,7 +57,7 @@ def test_it_is_opened_once_and_closed_for_good() -> None:
     assert control.down() is True and control.down() is False
     assert not file.exists()
     with pytest.raises(NotFound, match="not open"):
-        company("sandbox")
+        company("sandbox").account()
 
 
 def test_it_outlives_its_starter_and_its_pods_end_with_it() -> None:
