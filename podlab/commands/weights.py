@@ -63,8 +63,8 @@ VERBS = (
     ),
     Verb(
         "model", "cache", "Show or set how much the models of a pod may take.", "weights.cache",
-        detail="A download that would exceed it deletes, once you agree, what was not used for longest: never a "
-        "model in use. The quota is kept on the pod and holds for everybody's downloads; `model start` does not ask.",
+        detail="A download or a start that would exceed it deletes, once you agree, what was not used for longest: "
+        "never a model in use. The quota is kept on the pod and holds for everybody.",
         options=(Option("--quota", "such as 200GB; none for as much as there is room", metavar="SIZE"),),
         example="%model cache --quota 200GB", on_pod=True, changes=True,
     ),

@@ -35,7 +35,7 @@ from podlab.errors import (
     Unreachable,
 )
 from podlab.events import Notice, Stage, Work
-from podlab.lab import jobs, pods, weights
+from podlab.lab import jobs, pods, quota, weights
 from podlab.lab.facts import Facts, Progress
 from podlab.lab.fanout import ask_all
 from podlab.lab.patience import Patience, repeated
@@ -116,10 +116,10 @@ def download(
     source = wish.source()
     model = source_text(source)
     facts = yield from pods.reach(workspace, pod, host_key=host_key)
-    found = weights.shelf(workspace, pod, facts)
-    if found.disk.quota_bytes is not None:
-        need = yield from _needed(workspace, pod, facts, source, wish)
-        yield from weights.make_room(workspace, pod, facts, found, model, need)
+    found = weights.shelf_with_quota(workspace, pod, facts)
+    if found is not None:
+        need = yield from needed(workspace, pod, facts, source, wish)
+        yield from quota.make_room(workspace, pod, facts, quota.eviction(found, model, need))
     started = yield from _started(workspace, pod, facts, source, wish)
     if detach:
         return Fetched(row(pod, started), None)
@@ -236,11 +236,12 @@ def _started(
     raise SupervisorError(f"Pod {pod.name!r} neither downloads {model} nor lets it be started.", hint="Try again.")
 
 
-def _needed(
-    workspace: Workspace, pod: Pod, facts: PodFacts, source: HubSource | HubRepo, wish: DownloadWish
+def needed(
+    workspace: Workspace, pod: Pod, facts: PodFacts, source: HubSource | HubRepo, wish: DownloadWish | None = None
 ) -> Work[int]:
-    """How many bytes would come, asked of the hub by the pod."""
+    """How many bytes would come, asked of the hub by the pod. Without a wish: for a start."""
     model = source_text(source)
+    wish = wish or DownloadWish(model)
     yield Stage("plan", f"Asking how large {model} is")
     side = workspace.side(pod)
     job_id = f"d-{random.token_hex(4)}"

@@ -114,18 +114,18 @@ def send_file(workspace: Workspace, pod: Pod, here: Path, there: str, *, what: s
 def send_folder(workspace: Workspace, pod: Pod, here: Path, there: str, *, what: str) -> Work[None]:
     """Send a model's folder, each file unless the same is there already. Links to files are followed: a folder of the
     Hub's cache holds nothing else. Hidden files stay here."""
-    found = [path for path in sorted(here.rglob("*")) if path.is_file()]
-    names = [path.relative_to(here) for path in found]
-    wanted = [
-        (path, name.as_posix())
-        for path, name in zip(found, names, strict=True)
-        if not any(part.startswith(".") for part in name.parts)
-    ]
+    wanted = of_folder(here)
     total, done = sum(path.stat().st_size for path, _ in wanted), 0
     transport = workspace.transport(pod)
     for path, name in wanted:
         yield from _moving(partial(files.send_file, transport, path, f"{there}/{name}"), f"{what}: {name}", done, total)
         done += path.stat().st_size
+
+
+def of_folder(here: Path) -> list[tuple[Path, str]]:
+    """The files of a model's folder that are sent, each with its name there."""
+    found = [(path, path.relative_to(here)) for path in sorted(here.rglob("*")) if path.is_file()]
+    return [(path, name.as_posix()) for path, name in found if not any(part.startswith(".") for part in name.parts)]
 
 
 def _moving(begin: Callable[[], Iterator[int]], text: str, before: int, total: int | None) -> Work[int]:

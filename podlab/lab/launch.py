@@ -10,12 +10,10 @@ import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from podlab import secrets
 from podlab.catalog import catalog
-from podlab.catalog.catalog import SendFile
 from podlab.catalog.sources import FolderSource, HubRepo, HubSource, PodSource
 from podlab.engines import engine_named
 from podlab.engines.base import Backend, Cause, Diagnosis, Engine, Loading, LoadStage, SentFile, ServeSpec
@@ -28,13 +26,12 @@ from podlab.errors import (
     EngineCrashed,
     EngineNotReady,
     LinkLost,
-    NotFound,
     StateDamaged,
     SupervisorError,
     Unreachable,
 )
 from podlab.events import Notice, Stage, Work
-from podlab.lab import endpoints, environments, files, names, placement, pods
+from podlab.lab import arrivals, endpoints, environments, names, placement, pods
 from podlab.lab.facts import Facts, HealthCheck, PodFacts
 from podlab.lab.launches import serves
 from podlab.lab.patience import Patience, abandon, persistent, repeated
@@ -89,13 +86,13 @@ def plan(workspace: Workspace, pod: Pod, wish: Wish) -> Work[tuple[str, ...]]:
     entry, options = _asked(wish)
     facts = yield from pods.reach(workspace, pod)
     ready = yield from _prepared(workspace, pod, facts, entry, options, wish, keep=False)
-    source, name = catalog.resolve(entry), ready.spec.served_name
+    name = ready.spec.served_name
+    sent = arrivals.sending(pod, entry, ready.spec.model_path)
+    goes = yield from arrivals.planned(workspace, pod, facts, entry, ready.spec.model_path)
     brings = (
-        [f"send {source.path} to {pod.name}, unless it is there"]
-        if isinstance(source, SendFile | FolderSource) and pod.provider != "local"
-        and not (isinstance(source, FolderSource) and source.on_pod)
-        else []
-    )  # fmt: skip
+        *([f"delete, once you agree, {goes.said}. {goes.why}"] if goes else []),
+        *([f"send {sent.here} to {pod.name}, unless it is there"] if sent else []),
+    )
     where = f"on {pod.name}, port {wish.port or 'chosen there'}, reachable only through podlab"
     cards = f", GPU {', '.join(map(str, ready.spec.gpus))}" if ready.spec.gpus else ""
     return (
@@ -156,7 +153,8 @@ def start(
     for note in ready.notes:
         yield Notice(note)
     names.refuse_taken(workspace, name, but_on=pod)
-    yield from _send_model(workspace, pod, entry, spec)
+    yield from arrivals.make_room(workspace, pod, facts, entry, spec.model_path)
+    yield from arrivals.send(workspace, pod, entry, spec.model_path)
     endpoint_id = uuid.uuid4().hex
     side = workspace.side(pod)
     key = f"sk-podlab-{random.token_urlsafe(24)}"
@@ -357,21 +355,6 @@ def _slots(entry: catalog.ModelEntry, engine: Engine) -> int:
 def _context(entry: catalog.ModelEntry, engine: Engine) -> int | None:
     """Tokens of a conversation where nobody said how many; None where the planner or the model's own files decide."""
     return min(entry.context or CONTEXT, CONTEXT) if engine.name == "llamacpp" else None
-
-
-def _send_model(workspace: Workspace, pod: Pod, entry: catalog.ModelEntry, spec: ServeSpec) -> Work[None]:
-    """Send the model's files to where the engine will look for them, if they are here and have to be there."""
-    source = catalog.resolve(entry)
-    if isinstance(source, FolderSource) and not source.on_pod:
-        if not (Path(source.path) / "config.json").is_file():
-            raise NotFound(f"There is no model in {source.path}.", hint="Such a folder holds a config.json.")
-        if pod.provider != "local":
-            assert spec.model_path is not None
-            yield from files.send_folder(workspace, pod, Path(source.path), spec.model_path, what=f"Sending {entry.id}")
-    if isinstance(source, SendFile) and pod.provider != "local":
-        assert spec.model_path is not None
-        what = f"Sending {entry.id} to {pod.name}"
-        yield from files.send_file(workspace, pod, source.path, spec.model_path, what=what)
 
 
 def _found(wanted: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:

@@ -1,4 +1,4 @@
-"""The model files on a pod: which there are and who uses them, whether they are whole, making room.
+"""The model files on a pod: which there are and who uses them, whether they are whole, deleting them.
 
 The pod looks by itself (remote/weights.py) and nothing of it is kept here. What it says is untrusted: each answer is
 read field by field.
@@ -16,11 +16,10 @@ from podlab.catalog import catalog
 from podlab.catalog.hub import Hub
 from podlab.catalog.sources import source_text
 from podlab.errors import BadSettings, GatedRepo, HttpError, NotFound, PodlabError, Refused, SupervisorError
-from podlab.events import Ask, Notice, Stage, Work
+from podlab.events import Notice, Stage, Work
 from podlab.lab.supervisor import SILENCE_S
 from podlab.lab.talk import PROTOCOL, Talk, begin, program
 from podlab.types import CachedModel, ModelDisk, Pod, StoredModel, VerifiedFile, WeightFile
-from podlab.units import age_text, bytes_text
 from podlab.wire import Wire
 
 if TYPE_CHECKING:
@@ -50,10 +49,23 @@ def models_folder(pod: Pod, facts: PodFacts) -> str:
 
 def shelf(workspace: Workspace, pod: Pod, facts: PodFacts, *, others: bool = False) -> Shelf:
     """Every model on a pod, the largest first. With `others` also what huggingface_hub's own cache holds."""
+    found = _shelf(workspace, pod, facts, {"others": others})
+    if found is None:
+        raise SupervisorError(f"Pod {pod.name!r} did not say how full its disk is.")
+    return found
+
+
+def shelf_with_quota(workspace: Workspace, pod: Pod, facts: PodFacts) -> Shelf | None:
+    """Every model on a pod that has a quota; None, without a look at the models, where it has none."""
+    found = _shelf(workspace, pod, facts, {"if_quota": True})
+    return found if found is not None and found.disk.quota_bytes is not None else None
+
+
+def _shelf(workspace: Workspace, pod: Pod, facts: PodFacts, asked: Mapping[str, bool]) -> Shelf | None:
     models: list[StoredModel] = []
     cached: list[CachedModel] = []
     disk: Wire | None = None
-    for answer in _ask(workspace, pod, facts, "list", {"others": others}):
+    for answer in _ask(workspace, pod, facts, "list", asked):
         if "model" in answer:
             models.append(_model_from(Wire(answer["model"], "a model"), pod.name))
         elif "other" in answer:
@@ -63,7 +75,7 @@ def shelf(workspace: Workspace, pod: Pod, facts: PodFacts, *, others: bool = Fal
         elif "disk" in answer:
             disk = Wire(answer["disk"], "the disk")
     if disk is None:
-        raise SupervisorError(f"Pod {pod.name!r} did not say how full its disk is.")
+        return None
     used = sum(model.size_bytes for model in models)
     room = ModelDisk(pod.name, disk.text("models"), used, disk.whole("free_bytes"), disk.whole("total_bytes"),
                      disk.maybe("quota_bytes", disk.whole))  # fmt: skip
@@ -140,52 +152,6 @@ def verify(workspace: Workspace, pod: Pod, facts: PodFacts, model: StoredModel) 
                              wire.text("digest", 200), expected.get(file.name) or file.digest)
             )  # fmt: skip
     return tuple(found)
-
-
-def make_room(workspace: Workspace, pod: Pod, facts: PodFacts, found: Shelf, model: str, need_bytes: int) -> Work[None]:
-    """Delete what was not used for longest until `need_bytes` more are within the quota, once that is agreed to.
-
-    What is in use, or is `model` itself, stays. Raises Refused when the answer is no, or nobody gives one, and when
-    not enough can go.
-    """
-    quota = found.disk.quota_bytes
-    going = to_evict(found, model, need_bytes)
-    if quota is None or not (going or found.disk.used_bytes + need_bytes > quota):
-        return
-    left = found.disk.used_bytes + need_bytes - sum(each.size_bytes for each in going)
-    if left > quota:
-        raise Refused(
-            f"{model} needs {bytes_text(need_bytes)} more, for which the quota of {bytes_text(quota)} on {pod.name} "
-            "has no room: the rest is in use.",
-            hint=f"Raise it: podlab model cache --quota {bytes_text(left).replace(' ', '')} --on {pod.name}",
-        )
-    said = ", ".join(
-        f"{each.id} ({bytes_text(each.size_bytes)}, last used {age_text(each.last_used, found.now)})" for each in going
-    )
-    answer = yield Ask(
-        f"Delete {said}?", "delete",
-        f"The quota on {pod.name} is {bytes_text(quota)}, and {model} needs {bytes_text(need_bytes)}.",
-    )  # fmt: skip
-    if not answer:
-        raise Refused(
-            f"{model} was not downloaded: the quota on {pod.name} has no room for it, and {said} was to stay.",
-            hint="Repeat with --yes to delete that, or raise the quota: podlab model cache --quota SIZE",
-        )
-    freed = delete(workspace, pod, facts, [each.id for each in going])
-    yield Notice(f"Deleted {', '.join(each.id for each in going)}: {bytes_text(freed)} are free again.")
-
-
-def to_evict(found: Shelf, model: str, need_bytes: int) -> tuple[StoredModel, ...]:
-    """What has to go for `need_bytes` more to be within the quota: least recently used first, nothing in use. Pure."""
-    over = found.disk.used_bytes + need_bytes - (found.disk.quota_bytes or 0)
-    if found.disk.quota_bytes is None or over <= 0:
-        return ()
-    going: list[StoredModel] = []
-    for each in sorted(found.models, key=lambda each: each.last_used):
-        if over > 0 and not each.used_by and each.id != model:
-            going.append(each)
-            over -= each.size_bytes
-    return tuple(going)
 
 
 def _expected(model: StoredModel) -> Generator[Notice, None, Mapping[str, str]]:

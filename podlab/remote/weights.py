@@ -293,8 +293,11 @@ def models_of(request: Json) -> str:
 
 
 def list_models(request: Json) -> None:
-    """Every model, and the disk."""
+    """Every model, and the disk. With `if_quota` nothing where there is no quota."""
     models = models_of(request)
+    if request.get("if_quota") and quota_of(models) is None:
+        emit(done=True)
+        return
     users = Users(request["home"])
     for model in models_in(models):
         emit(model={

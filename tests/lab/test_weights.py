@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,9 @@ from podlab.errors import BadArgument, EngineUnavailable, GatedRepo, HttpError, 
 from podlab.events import Notice
 from podlab.lab import conversion, downloads, jobs, launch, pods, weights
 from podlab.lab.downloads import DownloadWish, Fetched
+from podlab.lab.quota import to_evict
 from podlab.lab.supervisor import result_of
-from podlab.lab.weights import Shelf, to_evict
+from podlab.lab.weights import Shelf
 from podlab.lab.wish import Wish
 from podlab.lab.workspace import Workspace
 from podlab.types import EndpointState, ModelDisk, Pod, StoredModel
@@ -42,7 +44,8 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
             made.repos[f"org/{name}"] = Repo(folder)
         for file in TINY.iterdir():
             shutil.copy(file, made.repos["org/tiny"].folder)
-        shutil.copy(BUILT_IN, made.repos["org/gguf"].folder / "tiny-q8_0.gguf")
+        for name in ("tiny-q8_0.gguf", "second.gguf", "other.gguf"):
+            shutil.copy(BUILT_IN, made.repos["org/gguf"].folder / name)
         (made.repos["org/large"].folder / "model.safetensors").write_bytes(random.Random(5).randbytes(SIZE))
         (made.repos["org/large"].folder / "config.json").write_text("{}")
         yield made
@@ -285,8 +288,61 @@ def test_a_quota_makes_room_only_when_that_is_agreed_to(workspace: Workspace, po
     drive(downloads.download(workspace, pod, wish), Silent(), yes=True)
     assert {model.id for model in shelf(workspace, pod).models} == {"hf:org/tiny", "hf:org/large"}
     weights.set_quota(workspace, pod, facts, 1 << 20)
-    with pytest.raises(Refused, match="leaves no room|has no room"):
+    with pytest.raises(Refused, match="has no room"):
         drive(downloads.download(workspace, pod, DownloadWish("hf:org/gguf/tiny-q8_0.gguf")), Silent(), yes=True)
+
+
+def test_a_start_makes_room_within_the_quota_when_that_is_agreed_to(
+    workspace: Workspace, pod: Pod, hub: StandIn
+) -> None:
+    """What a start brings counts as a download does: the dry run names what would go, nobody's silence deletes it, and
+    what an endpoint serves is never among it."""
+    pytest.importorskip("xllamacpp", reason="install the engine: pip install 'podlab[local]'")
+    facts = workspace.side(pod).hello()
+    fetch(workspace, pod, "org/large")
+    fetch(workspace, pod, "hf:org/gguf/tiny-q8_0.gguf")
+    weights.set_quota(workspace, pod, facts, SIZE + (5 << 20))
+    wish = Wish("hf:org/gguf/second.gguf", name="second")
+    (said, *_) = drive(launch.plan(workspace, pod, wish), Silent())
+    assert said.startswith("delete, once you agree, hf:org/large (")
+    nobody = Silent()
+    with pytest.raises(Refused, match="Nothing was fetched"):
+        drive(launch.start(workspace, pod, wish), nobody)
+    (asked,) = nobody.asked
+    assert asked.kind == "delete" and "hf:org/large" in asked.question and "tiny-q8_0" not in asked.question
+    assert len(shelf(workspace, pod).models) == 2 and not workspace.side(pod).list()
+    endpoint = drive(launch.start(workspace, pod, wish), Silent(), yes=True)
+    try:
+        held = {model.id: model.used_by for model in shelf(workspace, pod).models}
+        assert held == {"hf:org/gguf/tiny-q8_0.gguf": (), "hf:org/gguf/second.gguf": ("second",)}
+        again = Silent()
+        drive(launch.start(workspace, pod, replace(wish, name="third"), detach=True), again)
+        assert again.asked == [], "what is there already needs no room"
+        weights.set_quota(workspace, pod, facts, 5 << 20)
+        with pytest.raises(Refused, match="the rest is in use"):
+            drive(launch.start(workspace, pod, Wish("hf:org/gguf/other.gguf", name="other")), Silent(), yes=True)
+        assert len(shelf(workspace, pod).models) == 2
+    finally:
+        for facts_of in workspace.side(pod).list():
+            result_of(workspace.side(pod).stop(facts_of.id, grace_s=2))
+    assert endpoint.state is EndpointState.READY
+
+
+def test_a_model_that_is_sent_for_a_start_keeps_to_the_quota(
+    workspace: Workspace, machine: machines.Sshd, tmp_path: Path
+) -> None:
+    address = f"ssh {machine.user}@{machine.host} -p {machine.port} -i {machine.identity}"
+    models = tmp_path / "models"
+    adding = pods.add(workspace, "full", address, models_path=str(models), host_key=machine.fingerprint())
+    box, _ = drive(adding, Silent())
+    models.mkdir()
+    (models / "old.gguf").write_bytes(b"GGUF" * (2 << 20))
+    weights.set_quota(workspace, box, workspace.side(box).hello(), 9 << 20)
+    audience = Silent()
+    with pytest.raises(Refused, match="Nothing was fetched"):
+        drive(launch.start(workspace, box, Wish("tiny")), audience)
+    assert "old.gguf" in audience.asked[0].question
+    assert [path.name for path in models.glob("*.gguf")] == ["old.gguf"]
 
 
 def test_what_goes_first_is_what_was_not_used_for_longest_and_nothing_in_use() -> None:
