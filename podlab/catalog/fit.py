@@ -41,6 +41,9 @@ class Wish:
     data_parallel: int = 1
     expert_parallel: bool = False
     memory_ratio: float = DEFAULT_MEMORY_RATIO
+    ratio_of_free: bool = False
+    """`memory_ratio` is a share of what stays free beside the weights, for the cache alone: TensorRT-LLM's
+    --kv_cache_free_gpu_memory_fraction."""
     cache_dtype: CacheDtype = "auto"
     max_batched_tokens: int | None = None
     max_sequences: int | None = None
@@ -215,10 +218,14 @@ def _request(context: int, wish: Wish, batch: Batch) -> Request:
 
 
 def _parts(geometry: Geometry, gpu: GpuRoom, wish: Wish, batch: Batch) -> GpuParts:
-    budget = round(memory.cuda_total_bytes(gpu) * wish.memory_ratio)
     weights = memory.weights_bytes(geometry, gpu, wish.tensor_parallel, wish.data_parallel)
     activations = memory.activations_bytes(geometry, wish.tensor_parallel, batch)
     overhead = memory.overhead_bytes(geometry, wish.tensor_parallel, batch, eager=wish.eager)
+    if wish.ratio_of_free:
+        fixed, room = weights + activations + overhead, memory.startable_bytes(gpu)
+        budget = min(fixed, room) + round(max(0, room - fixed) * wish.memory_ratio)
+    else:
+        budget = round(memory.cuda_total_bytes(gpu) * wish.memory_ratio)
     cache = max(0, budget - weights - activations - overhead)
     taken = max(budget, weights + activations + overhead)
     return GpuParts(
@@ -233,7 +240,8 @@ def _refusal(geometry: Geometry, gpus: Sequence[GpuRoom], wish: Wish, result: Fi
         made_for, asked = tokens_text(geometry.max_context), tokens_text(wish.context)
         return f"The model was made for {made_for} tokens, not for {asked}."
     for part in result.gpus:
-        of_budget = f"{wish.memory_ratio:.0%} of GPU {part.index} ({part.name}), {memory_text(part.budget_bytes)},"
+        share = "what is free" if wish.ratio_of_free else f"{wish.memory_ratio:.0%}"
+        of_budget = f"{share} of GPU {part.index} ({part.name}), {memory_text(part.budget_bytes)},"
         if part.weights_bytes > part.budget_bytes:
             return f"Its weights, {memory_text(part.weights_bytes)} on each GPU, are more than {of_budget.rstrip(',')}."
         if not part.cache_bytes:
@@ -306,7 +314,7 @@ def _changes(
         yield f"--concurrency {fewer}", replace(wish, concurrency=fewer), count
     if wish.cache_dtype == "auto":
         yield "--cache fp8", replace(wish, cache_dtype="fp8"), count
-    share = min(_startable_percent(gpu) for gpu in gpus)
+    share = min(_startable_percent(gpu) for gpu in gpus) if not wish.ratio_of_free else 95
     if 10 <= share != round(wish.memory_ratio * 100):
         yield f"--memory {share}%", replace(wish, memory_ratio=share / 100), count
         if result.largest_context is not None:

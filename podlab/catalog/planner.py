@@ -10,11 +10,10 @@ freest first. Whatever the person said comes before all of it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
-from podlab.catalog import advice, arguments, choice, memory
+from podlab.catalog import advice, arguments, choice, memory, own_options
 from podlab.catalog.catalog import ModelEntry
 from podlab.catalog.choice import Candidate
 from podlab.catalog.families import parsers_of
@@ -22,11 +21,12 @@ from podlab.catalog.fit import DEFAULT_MEMORY_RATIO, FitResult, Wish, fit, wides
 from podlab.catalog.fit_file import HostRoom
 from podlab.catalog.geometry import Geometry, GpuRoom
 from podlab.catalog.gpus import type_of
+from podlab.catalog.own_options import DATA, PIPELINE, SHARE_OF_FREE, TENSOR, Said, number
 from podlab.catalog.recipes import Recipe
 from podlab.catalog.sources import HubRepo
 from podlab.catalog.wishes import ServeWish
 from podlab.errors import BadArgument, EngineUnavailable
-from podlab.units import memory_text, parse_share, parse_tokens
+from podlab.units import memory_text
 
 COMFORTABLE, LEAST = 16384, 2048
 """Tokens of context: below the first more GPUs are looked for, below the second nothing is worth starting."""
@@ -36,15 +36,6 @@ VLLM = "vllm"
 BFLOAT16 = 8.0
 """The compute capability from which GPUs compute in bfloat16, which most models are stored in."""
 
-TENSOR, DATA, PIPELINE = "--tensor-parallel-size", "--data-parallel-size", "--pipeline-parallel-size"
-_SPELLINGS = {
-    TENSOR: ("tensor-parallel-size", "tp-size", "tp", "num-shard"),
-    DATA: ("data-parallel-size", "dp-size", "dp"),
-    PIPELINE: ("pipeline-parallel-size", "pp-size", "pp"),
-}
-"""What multiplies GPUs, as vLLM and the other engines call it."""
-
-N = TypeVar("N", int, float)
 ANYTHING = ServeWish()
 Judge = Callable[[Geometry, Sequence[GpuRoom], Wish], FitResult]
 
@@ -80,31 +71,30 @@ class _Asked:
     """The wish, with what the engine's own arguments in it say of the same things."""
 
     wish: ServeWish
-    tensor_parallel: int | None = None
-    data_parallel: int | None = None
-    pipeline_parallel: int | None = None
-    expert_parallel: bool | None = None
-    context: int | None = None
-    memory_ratio: float | None = None
-    reasons: tuple[str, ...] = ()
-    """Where a raw argument wins over the wish."""
+    engine: str
+    own: Said
+
+    @property
+    def least(self) -> int:
+        """Tokens of context without which the engine does not start with the arguments it gets."""
+        return (self.own.prompt or 0) + 1
 
     @property
     def gpus(self) -> int | tuple[int, ...] | None:
         """How many or which; None where any multiple of `step` will do."""
-        return self.step if self.wish.gpus is None and self.tensor_parallel else self.wish.gpus
+        return self.step if self.wish.gpus is None and self.own.tensor_parallel else self.wish.gpus
 
     @property
     def step(self) -> int:
         """What the number of GPUs is a multiple of."""
-        return (self.tensor_parallel or 1) * (self.data_parallel or 1) * (self.pipeline_parallel or 1)
+        return (self.own.tensor_parallel or 1) * (self.own.data_parallel or 1) * (self.own.pipeline_parallel or 1)
 
     def allows(self, recipe: Recipe) -> bool:
         """Whether a recipe says nothing else than was asked."""
         pairs = (
             (self.gpus if self.gpus is None or isinstance(self.gpus, int) else len(self.gpus), recipe.gpus),
-            (self.tensor_parallel, recipe.tensor_parallel), (self.data_parallel, recipe.data_parallel),
-            (self.pipeline_parallel, 1),
+            (self.own.tensor_parallel, recipe.tensor_parallel), (self.own.data_parallel, recipe.data_parallel),
+            (self.own.pipeline_parallel, 1),
         )  # fmt: skip
         return all(asked in (None, said) for asked, said in pairs)
 
@@ -133,7 +123,7 @@ def plan(
     Raises EngineUnavailable naming what does not fit and the nearest that does (not with `wish.force`), BadArgument
     for GPUs that are not there and options that contradict each other.
     """
-    asked = _asked(wish)
+    asked = _Asked(wish, engine, own_options.said(wish, engine))
     _check_split(asked)
     rooms = sorted(rooms, key=lambda room: room.index)
     least = entry.min_version if engine == entry.engine else None  # of another engine the entry says nothing
@@ -159,38 +149,17 @@ def older(version: str, least: str) -> bool:
     return bool(numbers[0]) and numbers[0] < numbers[1]
 
 
-def _asked(wish: ServeWish) -> _Asked:
-    """What the wish and the raw arguments in it say together; of one thing the raw argument counts."""
-    context = _said(parse_tokens, wish.extra, "max-model-len") or wish.context
-    memory_ratio = _said(parse_share, wish.extra, "gpu-memory-utilization") or wish.memory_ratio
-    reasons = (
-        *_outdone(wish, "--context", wish.context, "max-model-len", context),
-        *_outdone(wish, "--memory", wish.memory_ratio, "gpu-memory-utilization", memory_ratio),
-    )
-    return _Asked(
-        wish, _number(wish.extra, *_SPELLINGS[TENSOR]), _number(wish.extra, *_SPELLINGS[DATA]),
-        _number(wish.extra, *_SPELLINGS[PIPELINE]), arguments.switched(wish.extra, "enable-expert-parallel"),
-        context, memory_ratio, reasons,
-    )  # fmt: skip
-
-
-def _outdone(wish: ServeWish, option: str, asked: N | None, name: str, meant: N | None) -> Iterator[str]:
-    """That an option of podlab's is of no effect, as the engine's own one of the same meaning says something else."""
-    if asked is not None and asked != meant:
-        own = f"--{name} {arguments.value_of(wish.extra, name)}"
-        yield f"{own} wins over {option} {asked}: the engine's own option counts."
-
-
 def _check_split(asked: _Asked) -> None:
     """Raise BadArgument where --gpus and the engine's own options speak of different numbers of GPUs."""
     gpus = asked.wish.gpus
     if gpus is None:
         return
     count = gpus if isinstance(gpus, int) else len(gpus)
-    settled = asked.tensor_parallel and asked.data_parallel  # else podlab fills in the other one
+    settled = asked.own.tensor_parallel and asked.own.data_parallel  # else podlab fills in the other one
     if count == asked.step or (not settled and count % asked.step == 0):
         return
-    sizes = ((TENSOR, asked.tensor_parallel), (DATA, asked.data_parallel), (PIPELINE, asked.pipeline_parallel))
+    own = asked.own
+    sizes = ((TENSOR, own.tensor_parallel), (DATA, own.data_parallel), (PIPELINE, own.pipeline_parallel))
     said = " ".join(f"{flag} {size}" for flag, size in sizes if size)
     needed = f"a multiple of {asked.step}" if count > asked.step and not settled else str(asked.step)
     shown = str(gpus) if isinstance(gpus, int) else ",".join(map(str, gpus))
@@ -198,20 +167,6 @@ def _check_split(asked: _Asked) -> None:
         f"--gpus {shown} is {'one GPU' if count == 1 else f'{count} GPUs'}, and {said} needs {needed}.",
         hint=f"Write --gpus {asked.step}, or leave one of them out: --gpus, or {said}.",
     )
-
-
-def _number(args: Sequence[str], *names: str) -> int | None:
-    """The number that a flag of one of these names sets."""
-    text = next((value for name in names if (value := arguments.value_of(args, name))), "")
-    return int(text) if text.isascii() and text.isdecimal() and 0 < int(text[:10]) < 2**31 else None
-
-
-def _said(parse: Callable[[str], N], args: Sequence[str], name: str) -> N | None:
-    """A raw argument's value; None for what only the engine understands, which then stays its own."""
-    try:
-        return parse(arguments.value_of(args, name) or "")
-    except BadArgument:
-        return None
 
 
 def _usable(recipe: Recipe, version: str | None, rooms: Sequence[GpuRoom], refused: list[str]) -> bool:
@@ -233,11 +188,11 @@ def _cut(geometry: Geometry | None, asked: _Asked) -> choice.Cut:
     """How a number of GPUs is used where no recipe says it: as asked, else in tensor parallel as far as it divides."""
 
     def cut(count: int) -> tuple[int, int, int]:
-        stages = asked.pipeline_parallel or 1
+        stages = asked.own.pipeline_parallel or 1
         each = count // stages
-        if asked.data_parallel:
-            return each // asked.data_parallel, asked.data_parallel, stages
-        tensor = asked.tensor_parallel or widest(geometry, each, expert_parallel=asked.expert_parallel is True)
+        if asked.own.data_parallel:
+            return each // asked.own.data_parallel, asked.own.data_parallel, stages
+        tensor = asked.own.tensor_parallel or widest(geometry, each, expert_parallel=asked.own.expert_parallel is True)
         return tensor, each // tensor, stages
 
     return cut
@@ -255,6 +210,7 @@ def _first(
         group = [candidate for candidate in candidates if bool(candidate.shared) == shared]
         before = trials
         for least in (min(COMFORTABLE, own), min(LEAST, own)):
+            least = max(least, asked.least)
             trials = [*before]
             for candidate in group:
                 trial = _try(candidate, geometry, asked, judge, least)
@@ -294,9 +250,9 @@ def _try(candidate: Candidate, geometry: Geometry | None, asked: _Asked, judge: 
     if verdict.fits is None:
         return _Trial(candidate, wish, verdict, (*reasons, f"Whether it fits was not judged: {verdict.reason}"))
     room = verdict.largest_context or 0
-    if verdict.fits or asked.context is not None or room < least:
+    if verdict.fits or asked.own.context is not None or room < least:
         return _Trial(candidate, wish, verdict, reasons)
-    shorter = room // 1024 * 1024 or room
+    shorter = max(room // 1024 * 1024 or room, asked.least)
     again = replace(wish, context=shorter)
     meant = f"the recipe's {recipe.context}" if recipe and recipe.context else "the model's own"
     said = f"A context of {shorter} tokens: {meant} do not fit beside its weights."
@@ -306,8 +262,10 @@ def _try(candidate: Candidate, geometry: Geometry | None, asked: _Asked, judge: 
 def _wish(candidate: Candidate, asked: _Asked) -> tuple[Wish, tuple[str, ...]]:
     """A candidate as the arithmetic takes it. The share of memory shrinks to what is free, unless one was asked for."""
     recipe, reasons = candidate.recipe, list[str]()
-    ratio = asked.memory_ratio
-    if ratio is None:
+    ratio, of_free = asked.own.memory_ratio, asked.engine in SHARE_OF_FREE
+    if ratio is None and of_free:
+        ratio = DEFAULT_MEMORY_RATIO
+    elif ratio is None:
         ratio = recipe.memory_ratio if recipe and recipe.memory_ratio else DEFAULT_MEMORY_RATIO
         freest = min(memory.startable_bytes(room) / memory.cuda_total_bytes(room) for room in candidate.rooms)
         if (share := int(freest * 100) / 100) < ratio and share >= LOWEST_RATIO:
@@ -318,9 +276,10 @@ def _wish(candidate: Candidate, asked: _Asked) -> tuple[Wish, tuple[str, ...]]:
     args = arguments.merged(recipe.args if recipe else (), asked.wish.extra)
     experts = recipe.expert_parallel if recipe else False
     wish = Wish(
-        context=asked.context or (recipe.context if recipe else None), concurrency=asked.wish.concurrency,
+        context=asked.own.context or (recipe.context if recipe else None), concurrency=asked.wish.concurrency,
         tensor_parallel=candidate.tensor_parallel, data_parallel=candidate.data_parallel,
-        expert_parallel=experts if asked.expert_parallel is None else asked.expert_parallel, memory_ratio=ratio,
+        expert_parallel=experts if asked.own.expert_parallel is None else asked.own.expert_parallel, memory_ratio=ratio,
+        ratio_of_free=of_free,
     )  # fmt: skip
     return _with_flags(wish, args), tuple(reasons)
 
@@ -330,7 +289,7 @@ def _with_flags(wish: Wish, args: Sequence[str]) -> Wish:
     cache = arguments.value_of(args, "kv-cache-dtype") or ""
     return replace(
         wish, cache_dtype="fp8" if cache.startswith("fp8") else "auto",
-        max_batched_tokens=_number(args, "max-num-batched-tokens"), max_sequences=_number(args, "max-num-seqs"),
+        max_batched_tokens=number(args, "max-num-batched-tokens"), max_sequences=number(args, "max-num-seqs"),
         eager=arguments.switched(args, "enforce-eager") is True,
         prefix_caching=arguments.switched(args, "enable-prefix-caching") is not False,
     )  # fmt: skip
@@ -354,10 +313,11 @@ def _made(
         else f"No recipe is for these GPUs: {candidate.title} is the smallest number that the arithmetic allows."
         if asked.gpus is None else f"{candidate.title}, as asked.",
         *(choice.reason(room) for room in sorted(candidate.rooms, key=lambda room: room.index)),
-        *choice.mixed(candidate.rooms), *choice.shared(candidate, asked.wish.gpus), *trial.reasons, *asked.reasons,
+        *choice.mixed(candidate.rooms), *choice.shared(candidate, asked.wish.gpus), *trial.reasons, *asked.own.reasons,
         *(["--dtype half: these GPUs do not compute in bfloat16."] if half else []),
     )  # fmt: skip
     context = wish.context or (trial.verdict.context if trial.verdict else None) or entry.context
+    own_options.check_prompt(asked.own, context, asked.wish, engine)
     return ServePlan(
         engine, chosen, wish.tensor_parallel, wish.data_parallel, candidate.pipeline_parallel, wish.expert_parallel,
         context, wish.memory_ratio, arguments.merged(args, asked.wish.extra), tuple(env.items()), recipe,
@@ -392,17 +352,18 @@ def _on_a_cpu(entry: ModelEntry, asked: _Asked, engine: str, host: HostRoom | No
         hint = "--gpus" if asked.wish.gpus is not None else "them"
         raise BadArgument(f"This pod has no GPU{several}.", hint=f"Leave {hint} out, or use another pod with --on POD.")
     own = entry.context or (entry.geometry.max_context if entry.geometry else None)
-    context = asked.context or (min(own, COMFORTABLE) if own else None)
-    share = asked.memory_ratio
+    context = asked.own.context or (min(own, COMFORTABLE) if own else None)
+    share = asked.own.memory_ratio
     reasons = ["This pod has no GPU: it is served by the CPU."]
     if share is None and engine == VLLM and not arguments.value_of(asked.wish.extra, "kv-cache-memory-bytes"):
         share = _share_of_a_cpu(entry, host)
         if share is not None:
             reasons.append(f"{share:.0%} of its memory, of what is free: vLLM by itself would insist on 92%.")
+    own_options.check_prompt(asked.own, context, asked.wish, engine)
     return ServePlan(
         engine, context=context, memory_ratio=share,
         args=arguments.merged(parser_args(entry, engine), asked.wish.extra),
-        reasons=(*reasons, *asked.reasons),
+        reasons=(*reasons, *asked.own.reasons),
     )  # fmt: skip
 
 

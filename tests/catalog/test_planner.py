@@ -23,6 +23,8 @@ from podlab.catalog.planner import ServePlan, older, plan
 from podlab.catalog.recipes import Recipe
 from podlab.catalog.sources import HubRepo
 from podlab.catalog.wishes import ServeWish, parse_gpu_choice
+from podlab.engines import engine_named
+from podlab.engines.base import Environment, PodFacts, ServeSpec
 from podlab.errors import BadArgument, EngineUnavailable
 
 GB = 10**9
@@ -269,6 +271,83 @@ def test_other_engines_own_names_of_the_cut_are_understood() -> None:
     for flag in ("--tp-size", "--tp", "--num-shard"):
         found = plan(find(CODER), None, (), rooms_of("4x H200"), ServeWish(extra=(flag, "2")), engine="sglang")
         assert len(found.gpus) == found.tensor_parallel == 2
+
+
+@pytest.mark.parametrize(
+    "engine, context, share",
+    [
+        ("vllm", "--max-model-len", "--gpu-memory-utilization"),
+        ("sglang", "--context-length", "--mem-fraction-static"),
+        ("sglang", "--context_length", "--mem_fraction_static"),
+        ("tgi", "--max-total-tokens", "--cuda-memory-fraction"),
+        ("trtllm", "--max_seq_len", "--kv_cache_free_gpu_memory_fraction"),
+        ("trtllm", "--max_seq_len", "--free_gpu_memory_fraction"),
+    ],
+)
+@pytest.mark.parametrize("form", ["{} {}", "{}={}"])
+def test_the_plan_and_the_command_agree_on_what_the_engines_own_options_say(
+    engine: str, context: str, share: str, form: str
+) -> None:
+    """Read under the engine's names, judged, and given to the engine once and as the person wrote them."""
+    extra = (*form.format(context, 8192).split(), *form.format(share, 0.8).split())
+    entry = find(SMALL)
+    wish = ServeWish(context=4096, memory_ratio=0.5, extra=extra)
+    found = plan(entry, entry.geometry, (), rooms_of("H100"), wish, engine=engine)
+    assert (found.context, found.memory_ratio) == (8192, 0.8)
+    assert found.fit is not None and (found.fit.context, found.fit.wish.memory_ratio) == (8192, 0.8)
+    assert f"{context} 8192 wins over --context 4096: the engine's own option counts." in found.reasons
+    assert f"{share} 0.8 wins over --memory 0.5: the engine's own option counts." in found.reasons
+    own = Environment(engine, "1.0", "/v/bin/python", ("/v/bin/server",), adopted=True)
+    spec = ServeSpec("small", model_path="/m", environment=own, context=found.context, memory_ratio=found.memory_ratio,
+                     gpus=found.gpus, extra=found.args, force=True)  # fmt: skip
+    argv = engine_named(engine).steps(spec, PodFacts("Linux", "x86_64", (3, 11), gpus=1))[-1].argv
+    assert argv[-len(extra) :] == extra
+    shown = " ".join(argv).replace("_", "-")
+    for flag in (context, share):
+        assert shown.count(flag.strip("-").replace("_", "-").removeprefix("kv-cache-")) == 1, argv
+
+
+@pytest.mark.parametrize(
+    "engine, extra",
+    [("sglang", "--context-length 262144"), ("tgi", "--max-total-tokens=262144"), ("trtllm", "--max_seq_len 262144")],
+)
+def test_a_context_that_another_engines_option_asks_for_has_to_fit(engine: str, extra: str) -> None:
+    entry = find(CODER)
+    with pytest.raises(EngineUnavailable, match="262144|256k"):
+        plan(entry, entry.geometry, (), rooms_of("H100"), ServeWish(extra=tuple(extra.split())), engine=engine)
+
+
+def test_what_belongs_to_another_engine_is_not_read() -> None:
+    entry = find(SMALL)
+    wish = ServeWish(context=4096, extra=("--max-model-len", "8192"))
+    assert plan(entry, entry.geometry, (), rooms_of("H100"), wish, engine="sglang").context == 4096
+
+
+def test_the_share_of_trtllm_is_of_what_the_weights_leave() -> None:
+    """30% of the memory does not hold the weights; 30% of what they leave is a cache."""
+    entry, small = find(SMALL), ("--kv_cache_free_gpu_memory_fraction", "0.3")
+    found = plan(entry, entry.geometry, (), rooms_of("L4"), ServeWish(context=4096, extra=small), engine="trtllm")
+    assert found.memory_ratio == 0.3 and found.fit is not None and found.fit.fits
+    (part,) = found.fit.gpus
+    assert 0 < part.cache_bytes < part.weights_bytes
+    with pytest.raises(EngineUnavailable, match="30% of GPU"):
+        plan(entry, entry.geometry, (), rooms_of("L4"),
+             ServeWish(context=4096, extra=("--mem-fraction-static", "0.3")), engine="sglang")  # fmt: skip
+
+
+def test_a_prompt_leaves_room_for_an_answer() -> None:
+    """TGI does not start where --max-input-tokens is not below --max-total-tokens."""
+    entry = find(SMALL)
+
+    def context(text: str, **wish: int) -> int | None:
+        asked = ServeWish(extra=tuple(text.split()), **wish)  # type: ignore[arg-type]
+        return plan(entry, entry.geometry, (), rooms_of("L4"), asked, engine="tgi").context
+
+    assert context("--max-input-tokens 2048", context=4096) == 4096
+    assert (context("--max-input-tokens 17000") or 0) > 17000
+    for text in ("--max-input-tokens 4096", "--max-input-length=5000"):
+        with pytest.raises(BadArgument, match="leaves no token for an answer in a context of 4096"):
+            context(text, context=4096)
 
 
 @pytest.mark.parametrize("total", [0, 1, memory.DRIVER_BYTES])
