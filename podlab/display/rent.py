@@ -257,13 +257,16 @@ def _limits(rental: RentalDetail, now: float) -> str:
     return "ends " + ", ".join(most) + (" or " if most else "") + last
 
 
+_SURE = {"partly": "partly protected", "unprotected": "unprotected"}
+
+
 def rental_table(rentals: Sequence[RentalDetail], now: float) -> tuple[Block, ...]:
     """Rented pods as a table, and a line for each that nothing would end."""
     table = table_by(_RENTALS, rentals, now=now, empty="No rented pods.")
     lines = [
-        Line(Cell(f"{rental.name} is {rental.protection}: {rental.protection_detail or rental.worst}", "bad"))
+        Line(Cell(f"{rental.name} is {_SURE[rental.protection]}: {rental.protection_detail or rental.worst}", "bad"))
         for rental in rentals
-        if rental.protection in ("partly", "unprotected")
+        if rental.protection in _SURE
     ]
     pretended = simulated_names((rental.name, rental.provider) for rental in rentals if rental.simulated)
     return (table, *pretended, *lines)

@@ -108,7 +108,7 @@ def until_proven(market: Market, launch: Launch, *, for_s: float = PROOF_S) -> W
         waited_s = market.now() - begun_at
         if not launch.is_open or waited_s >= for_s:
             return launch
-        yield Stage("proof", _told(launch, problem), min(int(waited_s), 999), None)
+        yield Stage("proof", _told(launch, problem))
         market.pause(min(LOOK_S, launch.gap_s))
 
 

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Literal
 from podlab import secrets
 from podlab.errors import PodlabError
 from podlab.lab import money
+from podlab.lab.brakes import is_armed
 from podlab.lab.launches import Launch
 from podlab.lab.money import WorstCase
 from podlab.lab.tending_file import Notes, TendingFile
-from podlab.renting import Armed, Protection
+from podlab.renting import Armed, Protection, RentalState
 from podlab.units import duration_text
 
 if TYPE_CHECKING:
@@ -52,18 +53,23 @@ def guard(launch: Launch, file: TendingFile) -> Guard:
         heard_s = file.steady() - note.heard_at
     armed = note.armed if note is not None else None
     left_s = launch.policy.lease_s - heard_s if heard_s is not None else 0.0
+    stopped = bool(launch.spans) and launch.spans[-1].state is RentalState.STOPPED
+    if stopped or not is_armed(launch):  # what it said before it was stopped is a word of another life
+        armed = heard_s = None
     holds = armed is not None and armed.armed and left_s > 0 and not (note and note.problem and not note.tried_since)
-    protection, why = _protection(holds, heard_s, armed, tended_by, trouble)
+    protection, why = _protection(holds, heard_s, armed, tended_by, trouble, stopped=stopped)
     lease_left_s = left_s if holds else None
     worst = money.worst_case(launch, file.now(), protection, lease_left_s=lease_left_s)
     return Guard(protection, why, worst, armed, lease_left_s, tended_by, note.warnings if note else ())
 
 
 def _protection(
-    holds: bool, heard_s: float | None, armed: Armed | None, tended_by: str, trouble: str
+    holds: bool, heard_s: float | None, armed: Armed | None, tended_by: str, trouble: str, *, stopped: bool
 ) -> tuple[Protection, str]:  # fmt: skip
     watched = f"the {tended_by} tends it" if tended_by else trouble or "nobody here tends it"
-    if armed is None or heard_s is None:
+    if stopped:
+        switch = "it is stopped and its switch with it"
+    elif armed is None or heard_s is None:
         switch = "its switch was not heard yet"
     elif not armed.armed:
         switch = f"its switch is not armed: {armed.detail or 'it does not say why'}"

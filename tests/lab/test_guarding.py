@@ -1,0 +1,65 @@
+"""How sure it is that a pod ends by itself, from what a round of tending has written."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from podlab.lab.brakes import Watched
+from podlab.lab.guarding import guard
+from podlab.lab.launches import Launch, Phase, Span
+from podlab.lab.tending_file import Notes, Owner, PodNote, ProviderNote, TendingFile
+from podlab.renting import Armed, Protection, RentalState
+
+NOW = 10_000.0
+RUNNING = Span(RentalState.RUNNING, 0.4, NOW - 600)
+POD = Launch(
+    "launch-1", "box", "box-1", "runpod", NOW - 600, Phase.LIVE, usd_per_hour=0.4, live_at=NOW - 590,
+    armed_at=NOW - 580, spans=(RUNNING,),
+)  # fmt: skip
+
+
+def tended(home: Path, *, heard_s: float = 10.0) -> TendingFile:
+    """What a keeper wrote that heard the pod's switch `heard_s` ago."""
+    file = TendingFile(home / "tending.json", lambda: NOW, lambda: NOW, "boot-1")
+    note = PodNote(POD.id, Watched(0.0, 600.0, NOW, "boot-1"), "boot-1", Armed(True, lease_left_s=590.0), NOW - heard_s)
+    assert file.write(Owner.here("keeper"), Notes(NOW, None, (note,), (ProviderNote("runpod", NOW),)))
+    return file
+
+
+def test_a_pod_whose_switch_was_heard_within_its_lease_is_protected(tmp_path: Path) -> None:
+    found = guard(POD, tended(tmp_path))
+
+    assert found.protection is Protection.PROTECTED
+    assert found.why == "its switch is armed, and the keeper tends it"
+
+
+def test_a_switch_that_was_not_heard_for_its_lease_protects_nothing(tmp_path: Path) -> None:
+    assert guard(POD, tended(tmp_path, heard_s=700)).protection is Protection.PARTLY
+
+
+def test_a_stopped_pod_has_no_switch_whatever_it_said_before(tmp_path: Path) -> None:
+    stopped = replace(POD, spans=(replace(RUNNING, ends_at=NOW - 5), Span(RentalState.STOPPED, 0.01, NOW - 5)))
+
+    found = guard(stopped, tended(tmp_path))
+
+    assert found.protection is Protection.PARTLY
+    assert found.why == "it is stopped and its switch with it, and the keeper tends it"
+    assert found.armed is None
+
+
+def test_what_a_switch_said_before_a_restart_counts_no_more(tmp_path: Path) -> None:
+    again = Span(RentalState.RUNNING, 0.4, NOW - 2)
+    stopped = Span(RentalState.STOPPED, 0.01, NOW - 5, NOW - 2)
+    started = replace(POD, spans=(replace(RUNNING, ends_at=NOW - 5), stopped, again))
+
+    file = tended(tmp_path)
+
+    assert guard(started, file).protection is Protection.PARTLY
+    assert guard(replace(started, armed_at=NOW - 1), file).protection is Protection.PROTECTED
+
+
+def test_a_pod_that_nobody_tends_and_whose_switch_is_silent_is_unprotected(tmp_path: Path) -> None:
+    nobody = TendingFile(tmp_path / "tending.json", lambda: NOW, lambda: NOW, "boot-1")
+
+    assert guard(POD, nobody).protection is Protection.UNPROTECTED
