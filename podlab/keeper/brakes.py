@@ -7,7 +7,6 @@ the next round at once.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -17,8 +16,7 @@ from podlab.lab.market import Market
 from podlab.lab.money import Caps
 from podlab.lab.tender import Tender, world
 from podlab.lab.tending_file import Owner
-from podlab.ledger import Ledger
-from podlab.providers.companies import KEY, URL, company
+from podlab.providers.companies import KEY, URL
 from podlab.transport.base import Transport
 from podlab.transport.kept_wire import PodRef
 from podlab.types import Pod
@@ -38,7 +36,7 @@ class Brakes:
         """`repoint` has the open forwards of a pod lead to where it is by now."""
         self._pods = pods
         self._repoint = repoint
-        market = Market(Ledger(), company, time.time, time.sleep)
+        market = Market.here()
         here = world(market, Owner.here("keeper"), self._reach, _caps, forget=pods.drop)
         self._tender = Tender(market, here)
 

@@ -155,7 +155,7 @@ def intend(market: Market, agreed: Agreed, candidate: Candidate, crew: Crew, min
             raise AlreadyExists(f"There is a pod {name!r} already.", hint="Choose another name.")
         simulated = candidate.offer.simulated
         check_order(launches, candidate.usd_per_hour, caps, now, simulated=simulated)
-        return _intent(agreed, candidate, name) | {"lag_s": repr(float(lag_s))}
+        return {**_intent(agreed, candidate, name), "lag_s": repr(float(lag_s)), **market.stamp()}
 
     market.ledger.append_checked("rent.ask", launch_id, decide)
     found = find(market.ledger, launch_id)
@@ -235,7 +235,7 @@ def _asked(held: _Held, order: Order) -> Work[Rental | None]:
     market, launch = held.market, held.launch
     provider = market.provider(launch.provider)
     known = find(market.ledger, launch.id)
-    if known is None or known.phase is not Phase.ASKED or market.now() - launch.asked_at > LATE_S:
+    if known is None or known.phase is not Phase.ASKED or market.moment().since(launch.asked) > LATE_S:
         raise ProviderUnavailable("This computer slept between the intent and the order.", provider=launch.provider)
     held.was_asked = True
     try:
@@ -278,7 +278,7 @@ class _Held:
         self.launch = replace(self.launch, rental_id=rental.id)  # also where the ledger cannot be written now
         billed = price(self.launch, rental)
         usd = {} if billed is None else {"usd_per_hour": repr(billed)}
-        self.market.ledger.append("rent.live", self.launch.id, rental=rental.id, **usd)
+        self.market.ledger.append("rent.live", self.launch.id, rental=rental.id, **usd, **self.market.stamp())
         self.launch = find(self.market.ledger, self.launch.id) or self.launch
         if self.launch.rental_id != rental.id and self.launch.rental_id is not None:
             # Another process has adopted one of two pods that came of this order: that one counts.
@@ -333,8 +333,8 @@ class _Held:
         draw.launch = self.launch.id
         yield Notice(f"{self.launch.name}: {draw.message} It is ended before another one is rented.", "warning")
         launch = self.let_go(f"a bad machine: {draw.message}"[:300])
-        begun_at, problem = self.market.now(), ""
-        while self.market.now() - begun_at < GONE_S:
+        begun_at, problem = self.market.ticks(), ""
+        while self.market.ticks() - begun_at < GONE_S:
             try:
                 launch = ending.prove(self.market, launch)
                 if not launch.is_open or launch.absent_at:

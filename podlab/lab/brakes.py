@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from podlab.lab.launches import Launch, Phase, price
+from podlab.lab.launches import Launch, Moment, Phase, price
 from podlab.lab.money import GRACE_S, WARN_RATIO, WARN_S, limit, spent_usd
 from podlab.renting import Armed, Rental, RentalState
 from podlab.units import duration_text
@@ -68,7 +68,7 @@ class Watched:
 
 def look(before: Watched | None, launch: Launch, now: float, steady: float, boot: str) -> Watched:
     """The memory of a pod after one more look at the clocks. The steady clock starts anew with each boot."""
-    wall_s = now - launch.asked_at
+    wall_s = Moment(now, steady, boot).since(launch.asked)  # by the steady clock where it was asked for in this boot
     if before is None:
         return Watched(wall_s, 0.0, steady, boot)
     if before.boot == boot and steady >= before.steady_at:

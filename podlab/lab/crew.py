@@ -92,7 +92,9 @@ class Here:
     def beat(self, launch: Launch) -> Armed:
         """A word to its switch."""
         pod = rented.pod_of(launch)
-        return heartbeat.beat(self._workspace.transport(pod), launch, now=self._market.now())
+        # The seconds that are left travel: a clock that was set since the order must not make them fewer.
+        now = launch.asked.at + self._market.moment().since(launch.asked)
+        return heartbeat.beat(self._workspace.transport(pod), launch, now=now)
 
     def cuda(self, launch: Launch) -> str:
         """As the driver's own library tells its cards."""

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from podlab.errors import NotFound, PodlabError, ProviderError, StateDamaged
 from podlab.events import Stage, Work
-from podlab.lab.launches import Launch, Phase, find, price
+from podlab.lab.launches import Launch, Moment, Phase, find, price
 from podlab.lab.market import Market
 from podlab.providers.base import DEADLINE_S
 from podlab.renting import Rental, RentalState
@@ -97,7 +97,7 @@ def until_proven(market: Market, launch: Launch, *, for_s: float = PROOF_S) -> W
 
     Returns it as it is then known: an open row is looked at again by whoever tends.
     """
-    begun_at = market.now()
+    begun_at = market.ticks()
     problem = ""
     while True:
         try:
@@ -105,7 +105,7 @@ def until_proven(market: Market, launch: Launch, *, for_s: float = PROOF_S) -> W
             problem = ""
         except ProviderError as error:
             problem = error.message
-        waited_s = market.now() - begun_at
+        waited_s = market.ticks() - begun_at
         if not launch.is_open or waited_s >= for_s:
             return launch
         yield Stage("proof", _told(launch, problem))
@@ -148,7 +148,7 @@ def _seen(market: Market, launch: Launch, alive: Sequence[Rental]) -> Launch:
     if not launch.rental_id:
         billed = price(launch, first)
         usd = {} if billed is None else {"usd_per_hour": repr(billed)}
-        ledger.append("rent.live", launch.id, rental=first.id, **usd)
+        ledger.append("rent.live", launch.id, rental=first.id, **usd, **market.stamp())
     elif not launch.is_open or launch.absent_at:
         ledger.append("rent.present", launch.id, rental=first.id)
     for rental in alive:
@@ -175,11 +175,11 @@ def _noted(market: Market, launch: Launch, rental: Rental) -> Launch:
 def _missed(market: Market, launch: Launch, *, named: bool) -> Launch:
     """Write down that the provider knows nothing of a pod, or has `named` it terminated; close its row once that is
     proven. That a young pod is missing says nothing."""
-    now = market.now()
-    if not launch.is_open or (now < _listed_by(launch) and not named):
+    now = market.moment()
+    if not launch.is_open or not (named or _would_be_listed(launch, now)):
         return launch
-    if not launch.absent_at or now - launch.absent_at[-1] >= launch.gap_s:
-        market.ledger.append("rent.absent", launch.id)
+    if not launch.absent or now.since(launch.absent[-1]) >= launch.gap_s:
+        market.ledger.append("rent.absent", launch.id, **market.stamp())
         launch = find(market.ledger, launch.id) or launch
     if launch.is_open and launch.is_proven_absent():
         market.ledger.append("rent.ended", launch.id)
@@ -187,8 +187,8 @@ def _missed(market: Market, launch: Launch, *, named: bool) -> Launch:
     return launch
 
 
-def _listed_by(launch: Launch) -> float:
-    """From when on the absence of a pod means something."""
-    if launch.live_at and launch.rental_id:
-        return launch.live_at + launch.lag_s
-    return launch.asked_at + launch.lag_s + SENT_S
+def _would_be_listed(launch: Launch, now: Moment) -> bool:
+    """Whether the absence of a pod means something: it is not so new that listings may lack it."""
+    if launch.seen is not None and launch.rental_id:
+        return now.since(launch.seen) >= launch.lag_s
+    return now.since(launch.asked) >= launch.lag_s + SENT_S

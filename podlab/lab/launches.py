@@ -5,7 +5,7 @@ keeper come to the same conclusion from the same file. A row is never closed by 
 provider to have said absent twice, GAP_S apart, and `refused` that it certainly created nothing.
 
 Subject of each line is the launch's id, which is also the pod's. Every `usd_per_hour` here has the disk in it, which
-providers bill beside it (`price` adds it). Verbs and their details:
+providers bill beside it (`price` adds it). Lines whose distance counts have `steady` and `boot`. Verbs and details:
 
     rent.ask        the intent, on disk before the provider is called: name, order, provider, gpu, gpu_count, cloud,
                     usd_per_hour, disk_usd_per_hour, stopped_usd_per_hour, policy fields, model, notebook, simulated,
@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import secrets as random
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -57,6 +57,26 @@ class Phase(StrEnum):
 
 
 OPEN = frozenset({Phase.ASKED, Phase.LIVE, Phase.ENDING})
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A time by the wall clock, and by the steady clock of a boot where that was noted."""
+
+    at: float
+    steady: float | None = None
+    boot: str = ""
+
+    @classmethod
+    def of(cls, at: float, told: Mapping[str, str]) -> Moment:
+        """From the details of a line."""
+        return cls(at, _number(told, "steady"), told.get("boot", ""))
+
+    def since(self, earlier: Moment) -> float:
+        """Seconds from an earlier one: by the steady clock within a boot, which nobody can set; else by the other."""
+        if self.steady is not None and earlier.steady is not None and self.boot == earlier.boot:
+            return self.steady - earlier.steady
+        return self.at - earlier.at
 
 
 @dataclass(frozen=True)
@@ -112,6 +132,11 @@ class Launch:
     armed_at: float | None = None
     ending_at: float | None = None
     absent_at: tuple[float, ...] = ()
+    asked: Moment = Moment(0.0)
+    seen: Moment | None = None
+    """When the provider's id of it was learnt."""
+    absent: tuple[Moment, ...] = ()
+    """`absent_at` by both clocks."""
     ended_at: float | None = None
     billed_usd: float | None = None
     """What the provider billed for it, as last read; None until it said so."""
@@ -147,7 +172,7 @@ class Launch:
 
     def is_proven_absent(self) -> bool:
         """Whether the provider said absent twice, far enough apart."""
-        return len(self.absent_at) > 1 and self.absent_at[-1] - self.absent_at[0] >= self.gap_s
+        return len(self.absent) > 1 and self.absent[-1].since(self.absent[0]) >= self.gap_s
 
 
 def new_id() -> str:
@@ -241,6 +266,7 @@ def _asked(entry: Entry) -> Launch:
         stopped_usd_per_hour=_number(told, "stopped_usd_per_hour") or 0.0, policy=_policy(told, Policy()),
         model=told.get("model", ""), notebook=told.get("notebook", ""), simulated=told.get("simulated") == "yes",
         lag_s=LAG_S if (lag_s := _number(told, "lag_s")) is None else lag_s, wish=told.get("wish", ""),
+        asked=Moment.of(entry.at, told),
     )  # fmt: skip
 
 
@@ -273,7 +299,8 @@ def _next(launch: Launch, entry: Entry) -> Launch:
             return replace(launch, phase=Phase.ENDING, why=told.get("why", ""), brake=told.get("brake", ""),
                            ending_at=launch.ending_at or at)  # fmt: skip
         case "rent.absent":
-            return replace(launch, absent_at=(*launch.absent_at, at))
+            moments = (*launch.absent, Moment.of(at, told))
+            return replace(launch, absent_at=(*launch.absent_at, at), absent=moments)
         case "rent.present":
             return _present(launch, told)
         case "rent.ended":
@@ -293,9 +320,12 @@ def _live(launch: Launch, told: dict[str, str], at: float) -> Launch:
         return _with_extra(launch, rental_id)
     # It is billed from when it was made, which is not before it was asked for.
     spans = launch.spans or (Span(RentalState.RUNNING, billed, launch.asked_at),)
-    live = replace(launch, rental_id=rental_id or None, usd_per_hour=billed, live_at=launch.live_at or at, spans=spans)
+    live = replace(
+        launch, rental_id=rental_id or None, usd_per_hour=billed, live_at=launch.live_at or at, spans=spans,
+        seen=launch.seen or Moment.of(at, told),
+    )  # fmt: skip
     if launch.phase is Phase.ASKED:
-        return replace(live, phase=Phase.LIVE, absent_at=())
+        return replace(live, phase=Phase.LIVE, absent_at=(), absent=())
     return _present(live, told)
 
 
@@ -305,11 +335,11 @@ def _present(launch: Launch, told: dict[str, str]) -> Launch:
     if rental_id and rental_id not in launch.ids:
         launch = _with_extra(launch, rental_id) if launch.rental_id else replace(launch, rental_id=rental_id)
     if launch.is_open:
-        return replace(launch, absent_at=())
+        return replace(launch, absent_at=(), absent=())
     spans = launch.spans or (Span(RentalState.RUNNING, launch.usd_per_hour, launch.asked_at),)
     return replace(
         launch, phase=Phase.ENDING, why="it was seen again after its row was closed", ended_at=None, absent_at=(),
-        spans=(*spans[:-1], replace(spans[-1], ends_at=None)),
+        absent=(), spans=(*spans[:-1], replace(spans[-1], ends_at=None)),
     )  # fmt: skip
 
 
@@ -349,7 +379,7 @@ def _policy(told: dict[str, str], otherwise: Policy) -> Policy:
     )  # fmt: skip
 
 
-def _number(told: dict[str, str], name: str) -> float | None:
+def _number(told: Mapping[str, str], name: str) -> float | None:
     try:
         return float(told[name]) if told.get(name) else None
     except ValueError:

@@ -103,7 +103,7 @@ class _Arrival:
         self._check = check
         self._way = way
         self._patience = patience
-        self._begun_at = self._answered_at = self._spoken_at = market.now()
+        self._begun_at = self._answered_at = self._spoken_at = market.ticks()
         self._listed_at = self._begun_at
         self._container_at: float | None = None
         self._address: tuple[str, int] | None = None
@@ -116,7 +116,7 @@ class _Arrival:
         """Until its container runs, its switch said that it is armed, and there is an address for SSH."""
         while True:
             self._look()
-            now = self.market.now()
+            now = self.market.ticks()
             if self.rental.has_runtime and self._container_at is None:
                 self._container_at = now
             if self._container_at is None:
@@ -135,7 +135,7 @@ class _Arrival:
 
     def reached(self) -> Work[None]:
         """Until it answers by SSH and shows its own host key."""
-        begun_at, problem = self.market.now(), ""
+        begun_at, problem = self.market.ticks(), ""
         while True:
             yield self._stage("sshd", problem or "reaching it by SSH")
             try:
@@ -143,7 +143,7 @@ class _Arrival:
                 return
             except (TransportError, KeeperError, SupervisorError) as error:
                 problem = error.message
-            self._limit(begun_at, self._patience.sshd_s, f"it does not answer by SSH ({problem})", self.market.now())
+            self._limit(begun_at, self._patience.sshd_s, f"it does not answer by SSH ({problem})", self.market.ticks())
             self.market.pause(self._patience.poll_s)
             self._look()
 
@@ -160,7 +160,7 @@ class _Arrival:
 
     def _tried(self, key: StageKey, doing: str, ask: Callable[[], str]) -> Work[None]:
         """Ask until an answer comes; what it complains of makes it a bad draw."""
-        begun_at, problem = self.market.now(), ""
+        begun_at, problem = self.market.ticks(), ""
         while True:
             yield self._stage(key, f"{doing}; not yet: {problem}" if problem else doing)
             try:
@@ -169,7 +169,7 @@ class _Arrival:
                 raise
             except PodlabError as error:
                 problem = error.message
-                self._limit(begun_at, self._patience.sshd_s, error.message, self.market.now())
+                self._limit(begun_at, self._patience.sshd_s, error.message, self.market.ticks())
                 self.market.pause(self._patience.poll_s)
                 self._look()
                 continue
@@ -195,21 +195,22 @@ class _Arrival:
         except ProviderError as error:
             self._silent(error)
             return
-        self._answered_at = self.market.now()
+        self._answered_at = self.market.ticks()
         if found is not None:
             self._take(found)
             self._read(lines)
-        elif self.market.now() - self._begun_at > LAG_S:
+        elif self.market.ticks() - self._begun_at > LAG_S:
             raise self._bad("its provider does not know it any more")
 
     def _found(self) -> Rental | None:
         """The pod as it is now. While another one that came of the same order may not be listed yet, the list is
         looked through now and then."""
         provider = self.market.provider(self.launch.provider)
-        now = self.market.now()
-        if now - self.launch.asked_at < 2 * LAG_S and now - self._listed_at >= LIST_S:
-            self._listed_at = now
-            look(self.market, self.launch, provider.list(), now)
+        now = self.market.ticks()
+        is_new = self.market.moment().since(self.launch.asked) < 2 * LAG_S
+        if is_new and now - self._listed_at >= LIST_S:
+            self._listed_at, at = now, self.market.now()
+            look(self.market, self.launch, provider.list(), at)
         return provider.get(self.rental.id)
 
     def _take(self, found: Rental) -> None:
@@ -224,7 +225,7 @@ class _Arrival:
     def _read(self, fresh: tuple[RentalLine, ...]) -> None:
         if fresh:
             self._cursor = fresh[-1].id
-            self._spoken_at = self.market.now()
+            self._spoken_at = self.market.ticks()
             self._lines = (*self._lines, *fresh)[-2000:]
         since = self.rental.started_at
         # What an earlier start said of itself counts no more: its switch is gone, and so may be its host keys.
@@ -232,7 +233,7 @@ class _Arrival:
         self._heard = Heard() if since is None and was_stopped else heard(self._lines, since=since)
 
     def _silent(self, error: ProviderError) -> None:
-        waited_s = self.market.now() - self._answered_at
+        waited_s = self.market.ticks() - self._answered_at
         if waited_s > self._patience.silence_s:
             raise RentalFailed(
                 f"Its provider gave no answer for {duration_text(waited_s)}: {error.message}",
@@ -256,5 +257,5 @@ class _Arrival:
         return last[:120] or f"its provider says {self.rental.said or self.rental.state}"
 
     def _stage(self, key: StageKey, text: str) -> Stage:
-        passed = duration_text(max(1.0, self.market.now() - self._begun_at))
+        passed = duration_text(max(1.0, self.market.ticks() - self._begun_at))
         return Stage(key, f"{self.launch.name}: {text} ({passed})")

@@ -281,14 +281,14 @@ def _machine(candidate: Candidate) -> tuple[str, int, str]:
 def _waited(walk: _Walk) -> Work[Launch]:
     """Look again and again for a machine within the price, until one works or the time to wait is over."""
     market, wish = walk.market, walk.quoted.wish
-    begun_at = market.now()
+    begun_at = market.ticks()
     found = walk.quoted
     while True:
         try:
             refuse_empty(found)
             return (yield from walk.once(found))
         except (OutOfStock, ProviderUnavailable, RateLimited) as error:
-            waited_s = market.now() - begun_at
+            waited_s = market.ticks() - begun_at
             if waited_s >= (wish.wait_s or 0.0):
                 raise
             pause_s = max(WAIT_S, error.retry_after_s if isinstance(error, RateLimited) else 0.0)

@@ -24,7 +24,7 @@ def settle(market: Market, launch: Launch) -> Work[Rental | None]:
 
     Raises RentalFailed when the provider cannot tell, StateDamaged when the ledger cannot be written.
     """
-    begun_at = market.now()
+    begun_at = market.ticks()
     wait_s, problem = FIRST_S, ""
     while True:
         asked_first_s = wait_s
@@ -44,7 +44,7 @@ def settle(market: Market, launch: Launch) -> Work[Rental | None]:
             asked_first_s, problem = max(wait_s, error.retry_after_s), error.message
         except PodlabError as error:
             problem = error.message
-        if market.now() - begun_at > GIVE_UP_S:
+        if market.ticks() - begun_at > GIVE_UP_S:
             raise RentalFailed(
                 f"Whether {launch.name} was rented is not known: {problem or 'it comes and goes in the list'}.",
                 launch=launch.id, rental_id=launch.rental_id,

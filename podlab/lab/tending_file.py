@@ -25,31 +25,13 @@ from typing import Any, Literal
 from podlab.durable import replace_file, translated
 from podlab.errors import StateDamaged
 from podlab.lab.brakes import Watched
+from podlab.lab.steady import boot_id, steady_now
 from podlab.renting import Armed
 
 FORMAT = 1
 LOCK_S = 2.0
 HELD_S = 90.0
 """How long a process that stopped renewing still has the lease: three rounds and a slow provider."""
-
-
-def steady_now() -> float:
-    """Seconds by a clock that nobody can set and that goes on while the computer sleeps. It starts anew at a boot."""
-    if hasattr(time, "CLOCK_BOOTTIME"):
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
-    if hasattr(time, "CLOCK_MONOTONIC_RAW"):  # on macOS this one goes on in sleep
-        return time.clock_gettime(time.CLOCK_MONOTONIC_RAW)
-    return time.monotonic()
-
-
-def boot_id() -> str:
-    """What is another one after each boot, and on each computer."""
-    with contextlib.suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return _PROCESS  # nothing is known of boots here: only this process can vouch for its own readings
-
-
-_PROCESS = random.token_hex(8)
 
 
 @dataclass(frozen=True)

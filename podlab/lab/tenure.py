@@ -71,9 +71,12 @@ def start(market: Market, launch: Launch, crew: Crew) -> Work[Launch]:
     )
     yield Stage("start", f"Starting {launch.name}")
     try:
-        yield from _asked(market, launch, lambda: market.provider(launch.provider).start(rental.id))
+        yield from _asked(market, launch, lambda: _begin(market, launch, rental))
         running = yield from _until(market, launch, lambda seen: seen.state in UP, "started")
         yield from crew.arrive(find(market.ledger, launch.id) or launch, running, lambda seen: _check(launch, seen))
+    except Refused:
+        yield from _halted(market, launch)
+        raise
     except OutOfStock as error:
         yield from _halted(market, launch)
         return (yield from _anew(market, launch, crew, error))
@@ -131,11 +134,8 @@ def _agreed(market: Market, launch: Launch, crew: Crew) -> Work[None]:
     others = [each for each in all_launches(market.ledger) if each.id != launch.id]
     agreed, policy = launch.agreed_usd_per_hour, launch.policy
     notes = check_order(others, agreed, crew.caps(), now, simulated=launch.simulated)
-    if policy.deadline_at is not None and policy.deadline_at <= now:
-        raise Refused(f"The deadline of {launch.name} is over.", hint=f"podlab pod extend {launch.name} --ttl 2h")
+    _refuse_over(launch, now)
     spent = spent_usd(launch, now)
-    if policy.budget_usd is not None and spent >= policy.budget_usd:
-        raise Refused(f"The budget of {launch.name} is used up.", hint=f"podlab pod extend {launch.name} --budget 5")
     pretended = " (simulated)" if launch.simulated else ""
     answer = yield Ask(
         f"Start {launch.name} for ${agreed:.3f}/h?{pretended}", "price",
@@ -144,6 +144,21 @@ def _agreed(market: Market, launch: Launch, crew: Crew) -> Work[None]:
     if not answer:
         why = "Nobody could be asked" if answer is None else "The answer was no"
         raise Refused(f"{why}, so {launch.name} stays stopped.", hint="Say it in advance with --yes.")
+
+
+def _refuse_over(launch: Launch, now: float) -> None:
+    """Raise Refused where nothing is left of a pod's time or money."""
+    policy = launch.policy
+    if policy.deadline_at is not None and policy.deadline_at <= now:
+        raise Refused(f"The deadline of {launch.name} is over.", hint=f"podlab pod extend {launch.name} --ttl 2h")
+    if policy.budget_usd is not None and spent_usd(launch, now) >= policy.budget_usd:
+        raise Refused(f"The budget of {launch.name} is used up.", hint=f"podlab pod extend {launch.name} --budget 5")
+
+
+def _begin(market: Market, launch: Launch, rental: Rental) -> None:
+    """Ask for a start, unless this computer slept until there was no time left for one."""
+    _refuse_over(find(market.ledger, launch.id) or launch, market.now())
+    market.provider(launch.provider).start(rental.id)
 
 
 def _check(launch: Launch, rental: Rental) -> None:
@@ -174,7 +189,7 @@ def _asked(market: Market, launch: Launch, ask: Callable[[], None]) -> Work[None
 
 def _until(market: Market, launch: Launch, is_so: Callable[[Rental], bool], what: str) -> Work[Rental]:
     """Look until a pod is what it was asked to be. Raises RentalFailed when it is not in time."""
-    begun_at, said = market.now(), ""
+    begun_at, said = market.ticks(), ""
     while True:
         try:
             at = market.now()
@@ -185,7 +200,7 @@ def _until(market: Market, launch: Launch, is_so: Callable[[Rental], bool], what
             said = "its provider does not know it" if rental is None else f"its provider says {rental.said}"
         except ProviderError as error:
             said = error.message
-        if market.now() - begun_at > SETTLED_S:
+        if market.ticks() - begun_at > SETTLED_S:
             raise RentalFailed(
                 f"{launch.name} is not {what}: {said}.", launch=launch.id, rental_id=launch.rental_id,
                 hint=f"See: podlab pod show {launch.name}",

@@ -13,7 +13,7 @@ from tests.campaign.town import DRAWS, FAULTS, Town
 
 LONGEST_S = 3000.0
 """Behind the deadline of any pod, its lease, its grace and the proof of its end."""
-STEPS = ("offers", "list", "get", "logs", "create", "terminate", "knock", "beat", "cuda", "append")
+STEPS = tuple(FAULTS)
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,14 @@ class Plan:
     """When this computer is gone for good."""
     down: tuple[float, float] | None = None
     """From when and for how long nobody reaches the provider."""
+    jumps: tuple[tuple[float, float], ...] = ()
+    """When this computer's clock is set, and by how many seconds."""
     creates: int = 1
     """How many are under way at the same time, each in a process of its own."""
-    then: Literal["nothing", "terminate"] = "nothing"
+    then: Literal["nothing", "terminate", "rest"] = "nothing"
+    """What a person does later: `pod terminate`, or `pod stop` and `pod start`."""
+    reboot: tuple[float, float] | None = None
+    """When this computer goes down with all that runs on it, and how long later podlab is loaded again."""
 
 
 @dataclass
@@ -69,20 +74,35 @@ def play(plan: Plan, town: Town | None = None) -> Played:
     clock.start(keeper, lambda: town.tend(keeper), after_s=chance.uniform(1, 30))
     kernel = process("kernel")
     clock.start(kernel, lambda: town.tend(kernel, "kernel"), after_s=chance.uniform(40, 200))
-    if plan.then == "terminate":
-        ender = process("terminate")
-        clock.start(ender, lambda: town.terminate(ender), after_s=chance.uniform(20, 500))
+    later = {"terminate": town.terminate, "rest": town.rest}.get(plan.then)
+    if later is not None:
+        person = process(plan.then)
+        clock.start(person, lambda: later(person), after_s=chance.uniform(20, 500))
     if plan.down is not None:
         begins_s, lasts_s = plan.down
         clock.at(clock.now + begins_s, lambda: _cut(town, lasts_s))
+    for after_s, by_s in plan.jumps:
+        clock.at(clock.now + after_s, lambda by_s=by_s: _set(town, by_s))
     if plan.dies_after_s is not None:
         clock.at(clock.now + plan.dies_after_s, lambda: _die(clock, found))
+    if plan.reboot is not None:
+        down_s, up_s = plan.reboot
+        reloaded = process("reloaded")
+        clock.at(clock.now + down_s, lambda: _die(clock, found, reloaded))
+        clock.start(reloaded, lambda: town.tend(reloaded, "kernel"), after_s=down_s + up_s)
+        town.untended_until = clock.now + down_s + up_s + 60.0
     begun_at = clock.now
-    longest_s = LONGEST_S + sum(blow.seconds for _, _, blow in plan.blows) + (plan.down[1] if plan.down else 0.0)
+    longest_s = (
+        LONGEST_S
+        + (sum(plan.reboot) if plan.reboot else 0.0)
+        + sum(blow.seconds for _, _, blow in plan.blows)
+        + (plan.down[1] if plan.down else 0.0)
+    )
     for passed_s in range(0, int(longest_s), 60):
         clock.run(begun_at + passed_s)
         town.check_rows()
-    tended = plan.dies_after_s is None and not (keeper.dead and kernel.dead)
+    tenders = [each for name, each in found.processes.items() if name in ("keeper", "kernel", "reloaded")]
+    tended = not all(each.dead for each in tenders)
     found.violations = town.verdict(tended=tended)
     found.violations += [said for each in found.processes.values() for said in _ended(each)]
     return found
@@ -92,9 +112,14 @@ def _cut(town: Town, lasts_s: float) -> None:
     town.api_down_until = town.clock.now + lasts_s
 
 
-def _die(clock: Clockwork, found: Played) -> None:
+def _set(town: Town, by_s: float) -> None:
+    town.skew_s += by_s
+
+
+def _die(clock: Clockwork, found: Played, *but: Process) -> None:
     for process in found.processes.values():
-        clock.kill(process)
+        if process not in but:
+            clock.kill(process)
 
 
 def _ended(process: Process) -> list[str]:
@@ -110,8 +135,8 @@ def random_plan(seed: int) -> Plan:
     """Some of everything, by chance."""
     chance = random.Random(seed)
     creates = 2 if chance.random() < 0.15 else 1
-    then: Literal["nothing", "terminate"] = "terminate" if chance.random() < 0.4 else "nothing"
-    names = ["create", "keeper", "kernel", "create2", "terminate"]
+    then: Literal["nothing", "terminate", "rest"] = chance.choice(("nothing", "terminate", "rest"))
+    names = ["create", "keeper", "kernel", "create2", "terminate", "rest"]
     faults = tuple(
         (who, number, fault)
         for who in names
@@ -121,7 +146,7 @@ def random_plan(seed: int) -> Plan:
     if chance.random() < 0.5:  # the order itself: the sixth step or so of a create
         faults += (("create", chance.choice((3, 4, 5)), chance.choice(FAULTS["create"])),)
     blows = tuple(
-        ("create", chance.randrange(1, 60), blow)
+        (chance.choice(("create", "create", "rest", "terminate")), chance.randrange(1, 60), blow)
         for blow in chance.choices(
             (Blow("kill"), Blow("interrupt"), Blow("sleep", chance.uniform(5, 900))), k=chance.choice((0, 0, 1, 1, 2))
         )
@@ -136,5 +161,10 @@ def random_plan(seed: int) -> Plan:
         chance.choice(((0, 0, 0), (0, 0, 0), (20, 5, 30), (60, 60, 100), (119, 110, 100))),
         dies_after_s=chance.uniform(0, 700) if chance.random() < 0.15 else None,
         down=(chance.uniform(0, 900), chance.choice((20.0, 120.0, 600.0))) if chance.random() < 0.15 else None,
+        jumps=tuple(
+            (chance.uniform(0, 900), chance.choice((-7200.0, -90.0, 90.0, 7200.0)))
+            for _ in range(chance.choice((0, 0, 0, 0, 0, 1, 2)))
+        ),
         creates=creates, then=then,
+        reboot=(chance.uniform(0, 900), chance.uniform(30, 2500)) if chance.random() < 0.15 else None,
     )  # fmt: skip

@@ -11,9 +11,10 @@ import logging
 import multiprocessing
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import TypeVar
 
 import pytest
 
@@ -24,11 +25,15 @@ from tests.campaign.clockwork import BEGINNING, Blow
 from tests.campaign.histories import Plan, Played, play, random_plan
 from tests.campaign.town import BOOT_GRACE_S, DRAWS, FAULTS, GRACE_S, Town
 
+T = TypeVar("T")
 FULL = bool(os.environ.get("PODLAB_FULL"))
 PAIRS = None if FULL else 400
 HISTORIES = 100_000 if FULL else 1000
 BLOWS = (Blow("kill"), Blow("interrupt"), Blow("sleep", 45.0), Blow("sleep", 700.0))
 CALM = Plan(then="terminate")
+PROGRAMS = ("nothing", "terminate", "rest")
+JUMPS = ((5.0, 7200.0), (60.0, 7200.0), (600.0, 7200.0), (5.0, -7200.0), (60.0, -7200.0), (600.0, -7200.0))
+REBOOTS = ((0.5, 60.0), (3.0, 60.0), (18.0, 900.0), (200.0, 100.0), (200.0, 2400.0), (1195.0, 60.0))
 
 
 @pytest.fixture(autouse=True)
@@ -41,31 +46,38 @@ def quiet() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Single:
-    """One thing that goes wrong, as a change of a plan."""
+    """One thing that goes wrong, as a change of a plan; `then` is what a person does later where it must be that."""
 
     name: str
     change: Callable[[Plan], Plan]
+    then: str = ""
+
+    def plan(self, turn: int) -> Plan:
+        """The plan in which only this goes wrong."""
+        return self.change(replace(CALM, then=self.then or PROGRAMS[turn % len(PROGRAMS)]))
 
 
 @cache
 def singles() -> tuple[Single, ...]:
-    """Every fault at every step of a create, of a round of tending and of a terminate; every bad machine; every blow
-    at every point; and the death of this computer at every point in time that matters."""
-    calm = play(CALM)
-    assert calm.violations == []
-    found = [
-        Single(f"{who} step {number} ({step}): {fault}", lambda plan, it=(who, number, fault): _with_fault(plan, it))
-        for who in ("create", "keeper", "terminate")
-        for number, step in enumerate(calm.town.steps[who][:40], 1)
-        for fault in FAULTS.get(step, ())
-    ]
-    found += [Single(f"the first machine: {draw}", lambda plan, it=(1, draw): _with_draw(plan, it)) for draw in DRAWS]
-    found += [
-        Single(f"{who} point {number} ({point}): {blow}", lambda plan, it=(who, number, blow): _with_blow(plan, it))
-        for who in ("create", "terminate")
-        for number, point in enumerate(calm.processes[who].points, 1)
-        for blow in BLOWS
-    ]
+    """Every fault at every step of a create, of rounds of tending, of a terminate, a stop and a start; every bad
+    machine; every blow at every point; the death of this computer, its reboot, a clock that is set, and a provider
+    that nobody reaches, each at times that matter."""
+    found: list[Single] = []
+    for then, actors in (("terminate", ("create", "keeper", "terminate")), ("rest", ("rest",))):
+        calm = play(replace(CALM, then=then))
+        assert calm.violations == []
+        for who in actors:
+            only = then if who == then else ""
+            found += [
+                Single(f"{who} step {n} ({step}): {fault}", _with_fault((who, n, fault)), only)
+                for n, step in enumerate(calm.town.steps[who][:40], 1) for fault in FAULTS.get(step, ())
+            ]  # fmt: skip
+            if who != "keeper":
+                found += [
+                    Single(f"{who} point {n} ({point}): {blow}", _with_blow((who, n, blow)), only)
+                    for n, point in enumerate(calm.processes[who].points, 1) for blow in BLOWS
+                ]  # fmt: skip
+    found += [Single(f"the first machine: {draw}", _with_draw((1, draw))) for draw in DRAWS]
     found += [
         Single(f"the computer dies after {after_s} s", lambda plan, it=after_s: replace(plan, dies_after_s=float(it)))
         for after_s in (0, 1, 2, 5, 10, 15, 16, 20, 30, 60, 300, 900)
@@ -76,19 +88,21 @@ def singles() -> tuple[Single, ...]:
         )
         for at in (0, 1, 2, 5, 12, 20, 60, 300, 800)
     ]
+    found += [Single(f"the clock is set: {jump}", lambda plan, it=jump: replace(plan, jumps=(it,))) for jump in JUMPS]
+    found += [Single(f"a reboot: {when}", lambda plan, it=when: replace(plan, reboot=it)) for when in REBOOTS]
     return tuple(found)
 
 
-def _with_fault(plan: Plan, fault: tuple[str, int, str]) -> Plan:
-    return replace(plan, faults=(*plan.faults, fault))
+def _with_fault(fault: tuple[str, int, str]) -> Callable[[Plan], Plan]:
+    return lambda plan: replace(plan, faults=(*plan.faults, fault))
 
 
-def _with_draw(plan: Plan, draw: tuple[int, str]) -> Plan:
-    return replace(plan, draws=(*plan.draws, draw))
+def _with_draw(draw: tuple[int, str]) -> Callable[[Plan], Plan]:
+    return lambda plan: replace(plan, draws=(*plan.draws, draw))
 
 
-def _with_blow(plan: Plan, blow: tuple[str, int, Blow]) -> Plan:
-    return replace(plan, blows=(*plan.blows, blow))
+def _with_blow(blow: tuple[str, int, Blow]) -> Callable[[Plan], Plan]:
+    return lambda plan: replace(plan, blows=(*plan.blows, blow))
 
 
 def violated(plan: Plan) -> str:
@@ -106,7 +120,7 @@ def usd_at_risk(played: Played) -> float:
     that was billed afterwards. Pods that no switch and nobody here could end are not in it: see the test of them."""
     town, died_after_s = played.town, played.plan.dies_after_s
     if died_after_s is None:
-        late = ((town.late_s(made, tended=True), made) for made in town.made)
+        late = ((town.late_s(made, tended=True), made) for made in town.made if not town.is_kept(made))
     else:
         died_at = BEGINNING + died_after_s
         late = (
@@ -127,9 +141,9 @@ def test_a_calm_history_costs_what_it_should() -> None:
 def test_every_single_fault(record_property: Callable[[str, object], None]) -> None:
     worst = (0.0, "")
     broken = []
-    for single in singles():
-        for then in ("nothing", "terminate"):
-            played = play(single.change(replace(CALM, then=then)))  # type: ignore[arg-type]
+    for turn, single in enumerate(singles()):
+        for again in range(3 if FULL and not single.then else 1):
+            played = play(single.plan(turn + again))
             if played.violations:
                 broken.append(f"{single.name}: {'; '.join(played.violations)}")
             worst = max(worst, (usd_at_risk(played), single.name))
@@ -146,22 +160,27 @@ def test_every_pair_of_faults(record_property: Callable[[str, object], None]) ->
     if PAIRS is not None:
         pairs = random.Random(4).sample(pairs, PAIRS)
 
-    broken = [said for said in map(violated, (second.change(first.change(CALM)) for first, second in pairs)) if said]
+    plans = (second.change(first.plan(turn)) for turn, (first, second) in enumerate(pairs))
+    broken = [said for said in _by_all(violated, plans) if said]
 
     assert broken == []
     record_property("pairs of faults", len(pairs))
 
 
 def test_random_histories(record_property: Callable[[str, object], None]) -> None:
-    seeds = range(HISTORIES)
-    if FULL:
-        with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
-            broken = [said for said in pool.imap_unordered(_by_seed, seeds, chunksize=200) if said]
-    else:
-        broken = [said for said in map(_by_seed, seeds) if said]
+    broken = [said for said in _by_all(_by_seed, range(HISTORIES)) if said]
 
     assert broken == []
     record_property("random histories", HISTORIES)
+
+
+def _by_all(judge: Callable[[T], str], what: Iterable[T]) -> Iterator[str]:
+    """What `judge` says of each; in full on all processors."""
+    if not FULL:
+        yield from map(judge, what)
+        return
+    with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
+        yield from pool.imap_unordered(judge, what, chunksize=200)
 
 
 def _by_seed(seed: int) -> str:
@@ -177,6 +196,16 @@ def test_what_nobody_can_end_is_a_machine_that_never_starts_and_a_computer_that_
     assert played.violations == []
     assert [made.status.value for made in played.town.made] == ["RUNNING"]
     assert play(replace(plan, dies_after_s=None)).violations == [], "with somebody here it is ended"
+
+
+@pytest.mark.parametrize("jump", JUMPS)
+def test_a_clock_that_is_set_ends_nothing_early_and_keeps_nothing_alive(jump: tuple[float, float]) -> None:
+    played = play(Plan(jumps=(jump,)))
+
+    assert played.violations == []
+    (made,) = played.town.made
+    assert made.terminated_at is not None
+    assert abs(made.terminated_at - BEGINNING - 1200) < 60
 
 
 def test_the_ledger_of_a_history_can_be_a_file() -> None:
@@ -215,6 +244,13 @@ def test_the_campaign_sees_a_row_that_is_closed_too_soon(monkeypatch: pytest.Mon
     plan = replace(CALM, faults=(("create", 4, "lost-done"),), lags_s=(119.0, 110.0, 0.0))
 
     assert "was closed" in violated(plan)
+
+
+def test_the_campaign_sees_a_clock_that_makes_two_looks_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Town, "stamp", lambda town: {})
+    plan = replace(CALM, faults=(("create", 4, "lost-done"),), lags_s=(119.0, 110.0, 0.0), then="nothing")
+
+    assert any("was closed" in violated(replace(plan, jumps=((after_s, 7200.0),))) for after_s in (20.0, 40.0, 60.0))
 
 
 def test_the_campaign_sees_a_pod_that_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:

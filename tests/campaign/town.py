@@ -28,9 +28,9 @@ from podlab.errors import (
     WrongState,
 )
 from podlab.events import Ask, Work
-from podlab.lab import ending, readiness, renting, tending
+from podlab.lab import ending, readiness, renting, tending, tenure
 from podlab.lab.candidates import Candidate
-from podlab.lab.launches import Launch, Phase, all_launches
+from podlab.lab.launches import Launch, Moment, Phase, all_launches
 from podlab.lab.market import Market
 from podlab.lab.money import Caps
 from podlab.lab.rent_wish import RentWish
@@ -55,6 +55,8 @@ from tests.campaign.clockwork import BEGINNING, Clockwork, Killed, Process
 
 T = TypeVar("T")
 NAME = "sandbox"
+LEFT = "SECONDS_LEFT"
+"""What the start command says of the deadline: it counts from each start, until a word from here says it exactly."""
 PRINT = "SHA256:" + "A" * 43
 GRACE_S = 180.0
 """From when a pod has to end to when it is no longer billed."""
@@ -82,6 +84,8 @@ FAULTS: Mapping[str, tuple[str, ...]] = {
         "other-gpu", "zero-gpu", "dear",
     ),
     "terminate": ("down", "busy", "lost", "lost-done", "locked", "ignored"),
+    "stop": ("down", "busy", "lost", "lost-done", "locked"),
+    "start": ("down", "busy", "lost", "lost-done", "stock", "denied"),
     "knock": ("lost",),
     "beat": ("lost",),
     "cuda": ("lost",),
@@ -154,10 +158,12 @@ class Town:
             now=self.clock.time, rng=random.Random(self.seed), pace=self.pace, balance_usd=1000.0,
             token=lambda: f"{self.random.getrandbits(128):032x}", listen=self._happens,
         )  # fmt: skip
+        self.skew_s = 0.0
+        """How far this computer's clock is from the right time."""
         if self.ledger is None:
-            self.ledger = Lines(self.clock.time)
+            self.ledger = Lines(self.wall)
         else:
-            self.ledger._now = self.clock.time
+            self.ledger._now = self.wall
         self.steps: dict[str, list[str]] = {}
         self.touched: list[tuple[str, str]] = []
         """What processes asked of which pod."""
@@ -165,17 +171,31 @@ class Town:
         """Pods that came of our orders, in order."""
         self.switches: dict[str, Switch] = {}
         self.registry: dict[str, str] = {}
+        self.booted: dict[str, float] = {}
+        """When the container of a pod was last asked to run."""
         self.halted: set[str] = set()
         """Pods whose container was ended by others: no switch runs on them."""
         self.violations: list[str] = []
         self.alive: list[tuple[float, float]] = []
         """When somebody tended."""
         self.policies: dict[str, Policy] = {}
-        self.notes = Notebook(Path("/nowhere"), self.clock.time, lambda: self.clock.now - BEGINNING, "boot")
+        self.deadlines: dict[str, float] = {}
+        """By the right time: from the seconds that were left at its order."""
+        self.untended_until = 0.0
+        """Nobody here ends anything before that: this computer is down."""
+        self.notes = Notebook(Path("/nowhere"), self.wall, lambda: self.clock.now - BEGINNING, "boot")
         self.foreign = [
             self.company.create(Wanted(name, "other/image", "NVIDIA RTX A4000"))
             for name in ("somebody-elses", "podlab-2027-01-15-001-0badcafe")
         ]  # fmt: skip
+
+    def wall(self) -> float:
+        """The time as this computer's clock has it."""
+        return self.clock.now + self.skew_s
+
+    def stamp(self) -> dict[str, str]:
+        """What the clock says that nobody can set."""
+        return {"steady": repr(self.clock.now - BEGINNING), "boot": "boot"}
 
     # Steps of processes
 
@@ -196,8 +216,9 @@ class Town:
             return desk
 
         return Market(
-            Watched(self, process), provider, self.clock.time, lambda seconds: self.clock.wait(process, seconds)
-        )
+            Watched(self, process), provider, self.wall, lambda seconds: self.clock.wait(process, seconds),
+            self.stamp,
+        )  # fmt: skip
 
     # Processes
 
@@ -228,7 +249,7 @@ class Town:
         """What the keeper and a kernel do all the time."""
         market, way = self.market(process), Way(self, process)
         here = tending.World(
-            self.notes, Owner(who, process.name, 1, "here"), lambda launch, rental, now: way.beat(launch), Caps,
+            self.notes, Owner(who, process.name, 1, "here"), lambda launch, rental, now: way.word(launch, now), Caps,
             way.moved, beat_deadline_s=None,
         )  # fmt: skip
         while True:
@@ -247,20 +268,39 @@ class Town:
                 ending.end(market, launch, why="a person asked", brake="person")
                 self.carried_out(process, ending.until_proven(market, launch))
 
+    def rest(self, process: Process) -> None:
+        """`pod stop` of what runs, and `pod start` of it after a while."""
+        market = self.market(process)
+        crew = Crew(self, process, market)
+        for launch in all_launches(market.ledger):
+            if launch.phase is Phase.LIVE:
+                self.carried_out(process, tenure.stop(market, launch))
+                self.clock.wait(process, self.random.uniform(5.0, 400.0))
+                now = next(each for each in all_launches(market.ledger) if each.id == launch.id)
+                self.carried_out(process, tenure.start(market, now, crew))
+
     # Pods
 
     def rented(self, made: PodRecord, policy: Policy) -> None:
         """A pod came of an order."""
         self.made.append(made)
         self.policies[made.id] = policy
+        self.deadlines[made.id] = self.clock.now + float(made.env[LEFT])
         draw = self.draws.get(len(self.made), "")
-        up_s = self.pace.provision_s + self.pace.start_s
-        self.clock.at(self.clock.now + up_s, self.company.advance)
-        self.clock.at(self.clock.now + up_s + self.pace.runtime_s, lambda: self._up(made, draw))
+        self.boots(made, draw)
         fate = {"vanishes": self.company.vanish, "exits": self.company.exit,
                 "breaks": lambda pod: self.company.fail(pod, "broken")}.get(draw)  # fmt: skip
         if fate is not None:
             self.clock.at(self.clock.now + self.random.uniform(1.0, 40.0), lambda: self._befall(made, fate))
+
+    def boots(self, made: PodRecord, draw: str = "") -> None:
+        """A pod's container is on its way."""
+        self.booted[made.id] = self.clock.now
+        self.halted.discard(made.id)
+        self.switches.pop(made.id, None)
+        up_s = self.pace.provision_s + self.pace.start_s
+        self.clock.at(self.clock.now + up_s, self.company.advance)
+        self.clock.at(self.clock.now + up_s + self.pace.runtime_s, lambda: self._up(made, draw))
 
     def _befall(self, made: PodRecord, fate: Callable[[str], None]) -> None:
         if made.status is not Status.TERMINATED:
@@ -277,9 +317,8 @@ class Town:
         self.company.came_up(made.id, ip="203.0.113.7", public_ports={"22/tcp": self.random.randrange(20000, 60000)})
         self.company.advance()
         policy = self.policies[made.id]
-        left_s = (policy.deadline_at or self.clock.now + 1e6) - self.clock.now
         switch = Switch(
-            made.id, self.clock.now + BOOT_GRACE_S, self.clock.now + left_s, policy.lease_s,
+            made.id, self.clock.now + BOOT_GRACE_S, self.clock.now + float(made.env[LEFT]), policy.lease_s,
             broken=draw in ("not-armed", "never-armed"),
         )  # fmt: skip
         self.switches[made.id] = switch
@@ -293,7 +332,8 @@ class Town:
                 self.clock.at(due_at, lambda: self._switch_looks(made, switch))
 
     def _switch_looks(self, made: PodRecord, switch: Switch) -> None:
-        if not made.live or self.clock.now < min(switch.lease_at, switch.deadline_at):
+        is_due = self.clock.now >= min(switch.lease_at, switch.deadline_at)
+        if not made.live or not is_due or self.switches.get(made.id) is not switch:
             return
         if self.clock.now < self.api_down_until:
             self.clock.at(self.clock.now + 60.0, lambda: self._switch_looks(made, switch))
@@ -303,12 +343,14 @@ class Town:
         except Problem:  # too new to be found: asked again
             self.clock.at(self.clock.now + 10.0, lambda: self._switch_looks(made, switch))
 
-    def beaten(self, made: PodRecord) -> Armed:
+    def beaten(self, made: PodRecord, left_s: float) -> Armed:
         switch = self.switches.get(made.id)
         if switch is None or switch.broken:
             return Armed(False, "it could not check its key")
         switch.lease_at = self.clock.now + switch.lease_s
-        self.clock.at(switch.lease_at, lambda: self._switch_looks(made, switch))
+        switch.deadline_at = self.clock.now + left_s
+        for due_at in (switch.lease_at, switch.deadline_at):
+            self.clock.at(due_at, lambda: self._switch_looks(made, switch))
         return Armed(True)
 
     # What must hold
@@ -358,22 +400,29 @@ class Town:
 
     def late_s(self, made: PodRecord, *, tended: bool) -> float:
         """How long a pod was billed behind the moment by which it had to end."""
-        policy, switch = self.policies[made.id], self.switches.get(made.id)
-        limits = [] if policy.deadline_at is None else [policy.deadline_at]
+        switch = self.switches.get(made.id)
+        limits = [self.deadlines[made.id]]
+        blind_until = self.api_down_until
         if switch is not None and self.is_switched(made):
-            limits.append(switch.lease_at)
-        elif tended and made.id not in self.halted:
-            limits.append(made.created_at + UNARMED_S)
+            limits = [switch.deadline_at, switch.lease_at]
+        elif tended:
+            blind_until = max(blind_until, self.untended_until)
+            if made.id not in self.halted:
+                limits.append(self.booted[made.id] + UNARMED_S)
         end_at = made.terminated_at if made.terminated_at is not None else self.clock.now
-        return end_at - max(min(limits), self.api_down_until)
+        return end_at - max(min(limits), blind_until, self.booted[made.id])
 
     def _billed_too_long(self, made: PodRecord, *, tended: bool) -> list[str]:
-        if made.status is Status.EXITED and self._is_kept(self._row(made)):
-            return []  # somebody stopped it in the console: only its disk is billed, until a person says
+        if self.is_kept(made):
+            return []
         late_s = self.late_s(made, tended=tended)
         if made.status is not Status.TERMINATED:
             return [f"{made.id} ({made.name}) is still billed, {late_s:.0f} s late"]
         return [f"{made.id} was billed {late_s:.0f} s too long"] if late_s > GRACE_S else []
+
+    def is_kept(self, made: PodRecord) -> bool:
+        """Whether it was stopped, by a person or in the console: only its disk is billed, until somebody says."""
+        return made.status is Status.EXITED and self._is_kept(self._row(made))
 
     def _row(self, made: PodRecord) -> Launch:
         return next(row for row in all_launches(self.ledger) if row.order_name == made.name)
@@ -531,9 +580,33 @@ class Desk:
             raise OutcomeUnknown("the answer was lost")
 
     def start(self, rental_id: str) -> None:
-        raise NotImplementedError
+        self._change("start", rental_id)
 
-    stop = start
+    def stop(self, rental_id: str) -> None:
+        self._change("stop", rental_id)
+
+    def _change(self, action: str, rental_id: str) -> None:
+        town = self._town
+        town.touched.append((action, rental_id))
+        fault = self._sent(action)
+        refusals: dict[str, PodlabError] = {
+            "down": ProviderUnavailable("not reached"), "busy": RateLimited("slow down", retry_after_s=20.0),
+            "locked": WrongState("it is locked"), "lost": OutcomeUnknown("the answer was lost"),
+            "stock": OutOfStock("no free GPU on its machine"), "denied": KeyRefused("no such key"),
+        }  # fmt: skip
+        if fault in refusals:
+            raise refusals[fault]
+        try:
+            made = town.company.act(rental_id, action)
+        except Problem as problem:
+            raise WrongState(problem.detail) from problem
+        if action == "start":
+            town.boots(made)
+        else:
+            town.halted.add(rental_id)
+        self._answered(action)
+        if fault == "lost-done":
+            raise OutcomeUnknown("the answer was lost")
 
     def _made(self, order: Order) -> PodRecord:
         town = self._town
@@ -562,7 +635,7 @@ class Desk:
         fault = self._town.step(self._process, what)
         self._town.clock.wait(self._process, self._town.random.uniform(0.05, 0.4))
         if self._town.clock.now < self._town.api_down_until:
-            if what in ("create", "terminate"):
+            if what in ("create", "terminate", "start", "stop"):
                 raise OutcomeUnknown("no answer in time")
             raise ProviderUnavailable("no answer in time")
         return fault
@@ -577,7 +650,7 @@ class Desk:
         return Rental(
             pod.id, pod.name, STATES[pod.status], pod.status.value, pod.usd_per_hour, pod.wanted.gpu_id,
             pod.wanted.gpu_count, "secure", pod.data_center, pod.ip or None, port, created_at=pod.created_at,
-            has_runtime=pod.up_since is not None,
+            started_at=pod.started_at, has_runtime=pod.up_since is not None,
         )  # fmt: skip
 
 
@@ -597,7 +670,13 @@ class Way:
         return "log"
 
     def beat(self, launch: Launch) -> Armed:
-        return self._town.beaten(self._reach("beat", launch))
+        moment = Moment.of(self._town.wall(), self._town.stamp())
+        return self.word(launch, launch.asked.at + moment.since(launch.asked))
+
+    def word(self, launch: Launch, now: float) -> Armed:
+        """The word that keeps a pod alive, with the seconds that are left as whoever says it believes."""
+        made = self._reach("beat", launch)
+        return self._town.beaten(made, (launch.policy.deadline_at or now + 1e6) - now)
 
     def cuda(self, launch: Launch) -> str:
         made = self._reach("cuda", launch)
@@ -631,7 +710,8 @@ class Crew:
         return ""
 
     def start(self, launch_id: str, candidate: Candidate, policy: Policy) -> tuple[tuple[str, ...], Mapping[str, str]]:
-        return ("sleep", "infinity"), {"PUBLIC_KEY": "ssh-ed25519 AAAA"}
+        left_s = 1e6 if policy.deadline_at is None else policy.deadline_at - self._town.wall()
+        return ("sleep", "infinity"), {"PUBLIC_KEY": "ssh-ed25519 AAAA", LEFT: repr(left_s)}
 
     def keep(self, launch: Launch, rental: Rental) -> None:
         self._town.registry[launch.name] = launch.id
