@@ -164,11 +164,12 @@ def _finish(workspace: Workspace, call: Call) -> int:
 
 
 def _drive(workspace: Workspace, call: Call) -> Outcome:
+    from podlab.commands.alarms import first
     from podlab.commands.drive import drive
     from podlab.terminal import Terminal
 
     with Terminal(quiet=call.args.json) as terminal:
-        return drive(call.verb.handler(workspace, call.args), terminal, yes=getattr(call.args, "yes", False))
+        return drive(first(call.verb.handler(workspace, call.args)), terminal, yes=getattr(call.args, "yes", False))
 
 
 def _show(outcome: Outcome, call: Call) -> None:

@@ -10,11 +10,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from podlab.errors import KeyRefused, PodlabError, StateDamaged, Unreachable
+from podlab.errors import BadSecret, KeyRefused, PodlabError, StateDamaged, Unreachable
 from podlab.lab import bills, brakes, ending, money
 from podlab.lab.brakes import Rules, Seen, Verdict
 from podlab.lab.fanout import ask_all
@@ -23,6 +22,7 @@ from podlab.lab.launches import Launch, Phase, all_launches, fold
 from podlab.lab.market import Market
 from podlab.lab.money import Caps
 from podlab.lab.tending_file import Notes, Owner, PodNote, ProviderNote, TendingFile
+from podlab.lab.tending_words import without_figures
 from podlab.lab.tries import Tries
 from podlab.renting import BILLING, Armed, Rental, RentalState
 
@@ -116,21 +116,21 @@ class _Round:
         listed = {name: self._listed(name) for name in sorted({launch.provider for launch in (*living, *ended)})}
         living += [launch for launch in ended if self._came_back(launch, listed[launch.provider])]
         known: dict[str, Launch] = {}
+        seen: dict[str, Rental | None] = {}
         to_beat: list[tuple[Launch, Rental]] = []
         for launch in living:
             with self._held_together(launch):
                 known[launch.id] = launch
                 answer = listed[launch.provider]
-                rental = self._followed(launch, answer, known)
+                rental = seen[launch.id] = self._followed(launch, answer, known)
                 self._note(launch.id, known[launch.id])
-                listening = self._listening(known[launch.id], answer is not None, rental)
+                listening = self._listening(known[launch.id], rental)
                 if not self._ended(known[launch.id], rental, asked=listening is None) and listening is not None:
                     to_beat.append((known[launch.id], listening))
-        for (launch, rental), armed in zip(to_beat, self._beat(to_beat), strict=True):
+        for (launch, _), armed in zip(to_beat, self._beat(to_beat), strict=True):
             with self._held_together(launch):
                 self._heard(launch, armed)
-                seen = rental if listed[launch.provider] is not None else None
-                self._ended(launch, seen, armed if isinstance(armed, Armed) else None)
+                self._ended(launch, seen[launch.id], armed if isinstance(armed, Armed) else None)
         self._ask_for_bills()
         return self._finish([known.get(launch.id, launch) for launch in living])
 
@@ -166,7 +166,10 @@ class _Round:
         except PodlabError as error:
             self._world.tries.failed(f"list {name}", error)
             self._providers[name] = replace(note, problem=error.message)
-            self._say(f"{name} does not say which pods there are: {error.message}", alarm=isinstance(error, KeyRefused))
+            self._say(
+                f"{name} does not say which pods there are: {error.message}",
+                alarm=isinstance(error, (KeyRefused, BadSecret)),
+            )
             return None
         except Exception as error:  # noqa: BLE001  # a package's bug must not end the brake
             _log.exception("%s could not be listed", name)
@@ -189,7 +192,10 @@ class _Round:
         at, rentals = answer
         if not self._damaged:
             self._ours()
-            known[launch.id] = launch = ending.look(self._market, launch, rentals, at)
+            try:
+                known[launch.id] = launch = ending.look(self._market, launch, rentals, at)
+            except PodlabError as error:  # it is held against the rules all the same
+                self._say(f"{launch.name}: {error.message}", alarm=isinstance(error, StateDamaged))
         elif launch.phase is Phase.ENDING:
             self._push(launch)
         if not launch.is_open:
@@ -206,15 +212,15 @@ class _Round:
                 self._say(f"{launch.name} cannot be entered into the list of pods: {error.message}")
         return mine[0]
 
-    def _listening(self, launch: Launch, answered: bool, rental: Rental | None) -> Rental | None:
+    def _listening(self, launch: Launch, rental: Rental | None) -> Rental | None:
         """The pod as it can be told that somebody is there; None when there is nobody to tell, or not yet.
 
-        Where its provider did not answer, it is told where it was last.
+        Where its provider did not answer, or a listing lacks it, it is told where it was last.
         """
         note = self._note(launch.id, launch)
         if launch.phase is not Phase.LIVE:
             return None
-        if not answered and note.ssh_host and launch.rental_id:
+        if rental is None and note.ssh_host and launch.rental_id:
             return Rental(
                 launch.rental_id, launch.order_name, RentalState.RUNNING, ssh_host=note.ssh_host, ssh_port=note.ssh_port
             )
@@ -393,9 +399,9 @@ class _Round:
             now, None, tuple(self._pods[launch.id] for launch in still if launch.id in self._pods),
             tuple(self._providers.values()), tuple(self._alarms), tuple(self._warnings),
         )  # fmt: skip
-        said = {_without_figures(text) for text in self._before.alarms + self._before.warnings}
+        said = {without_figures(text) for text in self._before.alarms + self._before.warnings}
         for text in notes.alarms + notes.warnings:
-            if _without_figures(text) not in said:
+            if without_figures(text) not in said:
                 _log.warning("%s", text)
         try:
             self._world.unwritten = None
@@ -454,8 +460,3 @@ class _Round:
         except Exception:  # noqa: BLE001  # a bug in one place must not end the brake
             _log.exception("%s could not be tended", launch.name)
             self._say(f"{launch.name} could not be tended: podlab logs says why.", alarm=True)
-
-
-def _without_figures(text: str) -> str:
-    """What a warning says apart from how near it is, so that it is logged once and not each round."""
-    return re.sub(r"[\d.]+( d| h| min| s| ms)*", "#", text)

@@ -6,6 +6,7 @@ from typing import Any
 
 from podlab import errors
 from podlab.commands import table
+from podlab.commands.alarms import first
 from podlab.commands.drive import drive
 from podlab.commands.parsing import Call, called, parse
 from podlab.commands.results import Outcome
@@ -73,7 +74,7 @@ def _perform(session: Session, call: Call, *, silent: bool) -> Any:
     problem = "failed"
     outcome: Outcome | None = None
     try:
-        outcome = drive(verb.handler(workspace, args), audience, yes=getattr(args, "yes", False))
+        outcome = drive(first(verb.handler(workspace, args)), audience, yes=getattr(args, "yes", False))
     except KeyboardInterrupt as interrupt:
         problem = "interrupted"
         raise Interrupted from interrupt

@@ -374,6 +374,37 @@ def test_a_disk_that_is_full_keeps_nobody_from_ending_pods(computer: Computer, m
     assert machine.billed_until is not None
 
 
+def test_a_ledger_that_takes_no_line_keeps_no_pod_from_being_told_to_live(
+    computer: Computer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its price has changed, which cannot be written down; it lives on, and still ends at its deadline."""
+    policy = Policy(lease_s=LEASE_S, deadline_at=1_700_000_000.0 + 3 * LEASE_S)
+    _, machine = launched(computer.company, computer.ledger, policy=policy)
+    computer.tend()
+    machine.usd_per_hour = 0.5
+
+    def full(*args: object, **kwargs: object) -> NoReturn:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    tended = computer.run(2 * LEASE_S)
+    assert computer.company.alive() == [machine]
+    assert "cannot be written" in tended.notes.alarms[0]
+    computer.run(LEASE_S + 60)
+    assert computer.company.alive() == []
+
+
+def test_a_listing_that_lacks_a_pod_keeps_nobody_from_telling_it_to_live(
+    computer: Computer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id, machine = launched(computer.company, computer.ledger, policy=Policy(lease_s=LEASE_S))
+    computer.run(200)
+    monkeypatch.setattr(computer.company, "list", lambda: ())
+    computer.run(3 * LEASE_S)
+    assert computer.company.alive() == [machine]
+    assert computer.launch(id).phase is Phase.LIVE
+
+
 def test_what_was_noted_is_disposable(computer: Computer, tmp_path: Path) -> None:
     _, machine = launched(computer.company, computer.ledger)
     computer.tend()
