@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 PACKAGE = "gguf==0.19.0"
 """llama.cpp's own writer of GGUF files; it brings numpy. The version that the tests convert with."""
 NEED_BYTES = 400 << 20
+CONVERTER = ("safetensors_files.py", "gguf_kinds.py", "gguf_tokenizer.py", "convert.py")
+"""The files of podlab/remote that convert, beside each other in a folder on the pod."""
 
 
 def target(found: Shelf, model: StoredModel, quant: str) -> str:
@@ -56,7 +58,7 @@ def convert(
     side = workspace.side(pod)
     job_id = f"c-{random.token_hex(4)}"
     folder = resources.files("podlab.remote")
-    files = {name: (folder / name).read_text(encoding="utf-8") for name in (*INSTALLER, "convert.py")}
+    files = {name: (folder / name).read_text(encoding="utf-8") for name in (*INSTALLER, *CONVERTER)}
     try:
         repeated(
             lambda: side.start(
