@@ -360,6 +360,8 @@ class PodSample:
     """The newest CUDA the driver can run, such as "12.8"."""
     detail: str = ""
     """Why there are no GPUs, or why NVML was not used; empty when it was."""
+    simulated: bool = False
+    """Whether the GPUs are pretended: the pod is of the sandbox."""
 
 
 @dataclass(frozen=True)

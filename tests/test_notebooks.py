@@ -37,8 +37,9 @@ def notebook_env(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[di
         }
         yield env
         stop = "from podlab.cli import run; run(['model', 'stop', '--all', '--yes'])"
+        down = "from podlab.sandbox import control; control.down()"
         end = "from podlab.transport.kept import stop_keeper; stop_keeper()"
-        for code in (stop, end):
+        for code in (stop, down, end):
             subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, timeout=60, check=False)
 
 
@@ -143,6 +144,49 @@ def test_11_fit_and_choose_passes_nbval(notebook_env: dict[str, str]) -> None:
     nbval(ROOT / "notebooks" / "11_fit_and_choose.ipynb", offline(notebook_env))
 
 
+def shown(notebook: Any) -> str:
+    """Every value that its cells show, as text."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return "\n".join(output.data.get("text/plain", "") for output in outputs if "data" in output)
+
+
+@pytest.mark.timeout(LIMIT_S)
+def test_rent_a_pod_runs_with_the_sandbox(notebook_env: dict[str, str], tmp_path: Path) -> None:
+    """A stock-out is walked past, a killed kernel loses nothing, and the ledger is clean in the end."""
+    notebook = executed(ROOT / "notebooks" / "20_rent_a_pod.ipynb", offline(notebook_env), tmp_path)
+
+    said = shown(notebook)
+    assert "UsageError" not in streams(notebook, "stderr")
+    assert "no longer any instances available" in said and "RTX A6000" in said
+    assert "Simulated: sandbox is a pretended company" in said
+    assert "protected: its switch is armed" in said
+    assert "Nothing of ours is orphaned" in said
+    assert '"rent.ended"' in (Path(notebook_env["PODLAB_HOME"]) / "ledger.jsonl").read_text()
+
+
+@pytest.mark.timeout(LIMIT_S)
+def test_rent_a_pod_passes_nbval(notebook_env: dict[str, str]) -> None:
+    nbval(ROOT / "notebooks" / "20_rent_a_pod.ipynb", offline(notebook_env))
+
+
+@pytest.mark.timeout(LIMIT_S)
+def test_when_things_go_wrong_runs_with_the_sandbox(notebook_env: dict[str, str], tmp_path: Path) -> None:
+    """A lost answer makes no second pod, and a pod whose computer is gone ends itself."""
+    notebook = executed(ROOT / "notebooks" / "21_when_things_go_wrong.ipynb", offline(notebook_env), tmp_path)
+
+    said = shown(notebook)
+    assert "UsageError" not in streams(notebook, "stderr")
+    assert "answered 500 when asked to create pod" in said
+    assert "not rented from here: podlab never touches it" in said
+    ledger = (Path(notebook_env["PODLAB_HOME"]) / "ledger.jsonl").read_text()
+    assert ledger.count('"rent.ask"') == ledger.count('"rent.ended"') == 2
+
+
+@pytest.mark.timeout(LIMIT_S)
+def test_when_things_go_wrong_passes_nbval(notebook_env: dict[str, str]) -> None:
+    nbval(ROOT / "notebooks" / "21_when_things_go_wrong.ipynb", offline(notebook_env))
+
+
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_is_saved_clean(notebook: Path) -> None:
     """Without outputs, but for the cells whose output is checked; with ids that stay what they are."""
@@ -168,4 +212,6 @@ def test_every_notebook_is_executed_by_a_test_of_its_own() -> None:
         "01_your_own_machine.ipynb",
         "10_serve_vllm.ipynb",
         "11_fit_and_choose.ipynb",
+        "20_rent_a_pod.ipynb",
+        "21_when_things_go_wrong.ipynb",
     ]

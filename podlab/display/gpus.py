@@ -36,6 +36,12 @@ def pod_sample(sample: PodSample, now: float) -> tuple[Block, ...]:
     slowed = ((_number(gpu), _slowed(gpu)) for gpu in sample.gpus)
     problems += [Line(Cell(f"GPU {number} is slowed: {why}", "busy")) for number, why in slowed if why]
     notes = [Line(Cell(sample.detail))] if sample.detail else []
+    if sample.simulated:
+        notes.append(
+            Line(
+                Cell(f"Simulated: the GPUs of {sample.pod} are pretended; their figures follow its processes.", "busy")
+            )
+        )
     return (_table(sample.gpus), *problems, *notes, facts)
 
 

@@ -228,7 +228,7 @@ def rental_facts(rental: RentalDetail, now: float) -> tuple[Block, ...]:
         ("protection", _protection(rental)),
         ("worst case", Cell(_worst(rental.worst_usd, rental.worst) if open_ and rental.worst else "")),
         ("ended", Cell("") if rental.ended_at is None else age_cell(rental.ended_at, now)),
-        ("why", Cell(rental.why)),
+        ("why" if rental.state in ("ended", "ending", "refused") else "note", Cell(rental.why)),
         ("named there", Cell(rental.order_name, code=True)),
         ("id there", Cell(rental.rental_id or "", code=True)),
     )

@@ -245,7 +245,7 @@ PROMISED_NOUNS = {
     "Usage": (Usage(1, 2), "prompt_tokens completion_tokens"),
     "LogLines": (types.LogLines(("a",)), "lines generation offset dropped_bytes"),
     "Interactive": (types.Interactive(("ssh",), "run it"), "argv how"),
-    "PodSample": (SAMPLE, "pod at source gpus host driver cuda detail"),
+    "PodSample": (SAMPLE, "pod at source gpus host driver cuda detail simulated"),
     "EngineVersions": (types.EngineVersions("0.32.0", "2.13.0", "13.0", "3.12.3"), "engine torch cuda python"),
     "SetupReport": (
         types.SetupReport("lab", "vllm", "0.32.0", True, True, "/h/envs/v", "/m", (types.Check("GPUs", "ok"),), ()),

@@ -12,7 +12,7 @@ from podlab.commands.handlers.rentals import detail_of
 from podlab.commands.rent_results import CandidateRow, PodPlan, RentalLog, log_text
 from podlab.commands.results import Done, Outcome, Plan, PodDetail
 from podlab.errors import BadArgument, NotFound, Refused
-from podlab.events import Ask, Chunk, Work
+from podlab.events import Ask, Chunk, Stage, Work
 
 if TYPE_CHECKING:
     from podlab.lab.candidates import Candidate
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 
 SEEN_LINES = 5000
+GUARDED_S = 15.0
+"""How long a new pod's protection is waited for: a round of tending comes every ten seconds while one begins."""
 ANY_NAME = "podlab-DATE-NNN"
 """What a pod is called that nobody named: the day it is asked for, and a number."""
 
@@ -133,6 +135,7 @@ def shown(workspace: Workspace, market: Market, launch: Launch) -> Work[PodDetai
 
     pod = rented.pod_of(launch)
     detail = yield from detail_of_pod(workspace, pod, host_key=None)
+    yield from _guarded(market, launch)
     rental = market.provider(launch.provider).get(launch.rental_id or "")
     return replace(detail, rental=detail_of(launch, market.now(), rental=rental))
 
@@ -149,6 +152,19 @@ def wish_from(workspace: Workspace, args: Namespace) -> RentWish:
         max_price=args.max_price, budget=args.budget, ttl=args.ttl, idle=args.idle, lease=args.lease,
         wait=getattr(args, "wait", None), host_key=getattr(args, "host_key", None), notebook=notebook(),
     )  # fmt: skip
+
+
+def _guarded(market: Market, launch: Launch) -> Work[None]:
+    """Until whoever tends pods has spoken to this one's switch: what is shown of its protection is as found then."""
+    from podlab.lab.guarding import guard
+    from podlab.lab.tender import tending_file
+
+    file, begun_at = tending_file(), market.now()
+    while market.now() - begun_at < GUARDED_S:
+        if (seen := guard(launch, file)).armed is not None or not seen.tended_by:
+            return
+        yield Stage("guard", f"Waiting until the {seen.tended_by} has spoken to the switch of {launch.name}")
+        market.pause(0.25)
 
 
 def notebook() -> str:
