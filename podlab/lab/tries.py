@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from podlab.errors import KeyRefused, RateLimited
 
 LONGEST_PAUSE_S = 60.0
-KEY_PAUSE_S = 300.0
+KEY_PAUSE_S = 60.0
 """A key that is refused is refused the next time, too, until a person has done something about it."""
 
 

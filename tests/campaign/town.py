@@ -432,14 +432,16 @@ class Town:
         return row.phase is Phase.LIVE and [made.status for made in pods] == [Status.EXITED]
 
     def together_s(self) -> float:
-        """The longest that two pods of one create were billed at the same time."""
+        """The longest that two pods of one create were billed at the same time, since both were listed and somebody
+        was here: while this computer is down their leases end them."""
         longest = 0.0
         for first in self.made:
             for second in self.made:
                 if first is not second and _label(first) == _label(second):
                     begins = max(first.created_at, second.created_at)
                     ends = min(first.terminated_at or self.clock.now, second.terminated_at or self.clock.now)
-                    longest = max(longest, ends - max(begins, self.api_down_until))
+                    listed = max(begins, first.unlisted_until, second.unlisted_until)
+                    longest = max(longest, ends - max(listed, self.api_down_until, self.untended_until))
         return longest
 
     def usd(self) -> float:
