@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 PROMPT = "Tell me a short story about a river."
 TOKENS = 32
-CANCEL_S = 5.0
-"""How long a server may take to notice that nobody listens any more."""
+NOTICE_S = 5.0
+"""How long a server may take to notice that nobody listens any more, and to count what it wrote."""
 TOOL = {
     "type": "function",
     "function": {
@@ -62,13 +62,14 @@ def _checked(what: str, attempt: Callable[[], Found]) -> Check:
 
 
 class _Trial:
-    """The requests of one trial. `text` is what the model said when nothing was asked of it but to speak."""
+    """The requests of one trial. `text` is what the model said when nothing was asked of it but to speak, `written` how
+    many tokens all answers had."""
 
     def __init__(self, reached: Reached, engine: Engine) -> None:
-        self._model, self._engine = reached.model, engine
+        self._reached, self._model, self._engine = reached, reached.model, engine
         self._api = Http(reached.base_url, key=reached.key)
         self._server = Http(reached.base_url.removesuffix("/v1"), key=reached.key)
-        self._text = ""
+        self._text, self._written = "", 0
 
     def attempts(self) -> tuple[tuple[str, Callable[[], Found]], ...]:
         return (
@@ -104,6 +105,7 @@ class _Trial:
             for choice in document.get("choices") or ():
                 pieces += bool(choice.get("delta", {}).get("content") or choice.get("delta", {}).get("reasoning"))
                 reason = choice.get("finish_reason") or reason
+        self._written += int((usage or {}).get("completion_tokens") or 0)
         seen = f"{pieces} pieces, ended by {reason or 'nothing'}, {'with' if usage else 'without'} a count of tokens"
         return ("ok" if pieces > 1 and reason and usage else "failed"), seen
 
@@ -138,7 +140,7 @@ class _Trial:
             took_s = time.monotonic() - began
             if running == 0:
                 return "ok", f"nothing runs any more {took_s:.1f} s after the connection was closed"
-            if took_s > CANCEL_S:
+            if took_s > NOTICE_S:
                 return "failed", f"{running} requests still run {took_s:.1f} s after the connection was closed"
             time.sleep(0.05)
         return "skipped", "it does not say how many requests run"
@@ -161,20 +163,30 @@ class _Trial:
         return "ok", f"called {function['name']} with {function['arguments'][:80]}"
 
     def _metrics(self) -> Found:
+        """What `model metrics` shows has to be there, and to count at least what was written for this trial."""
         if self._engine.metrics_path is None:
             return "skipped", "this engine has none"
-        answer = self._server.get_bytes(self._engine.metrics_path)
-        lines = answer.content.decode(errors="replace").splitlines()
-        series = [line for line in lines if line and not line.startswith("#")]
-        good = answer.status == 200 and series
-        return (
-            "ok" if good else "failed"
-        ), f"{self._engine.metrics_path} answers {answer.status}, {len(series)} series"
+        until = time.monotonic() + NOTICE_S
+        while (counted := endpoints.metrics(self._reached)).generation_tokens is not None:
+            if counted.generation_tokens >= self._written:
+                cache = "not told" if counted.kv_used_ratio is None else f"{counted.kv_used_ratio:.1%} used"
+                return "ok", (
+                    f"{counted.generation_tokens} tokens written, {self._written} of them for these trials; "
+                    f"{counted.running} requests running, {counted.waiting} waiting, KV cache {cache}"
+                )
+            if time.monotonic() > until:
+                return "failed", (
+                    f"it counts {counted.generation_tokens} tokens, and wrote {self._written} for these trials alone"
+                )
+            time.sleep(0.05)
+        return "failed", f"{self._engine.metrics_path} does not say how many tokens it wrote"
 
     def _said(self, **fields: Any) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         body = self._body(stream=False, **fields)
         document = self._api.post_json("/chat/completions", body, deadline_s=300.0)
-        return document["choices"][0], document.get("usage") or {}
+        usage = document.get("usage") or {}
+        self._written += int(usage.get("completion_tokens") or 0)
+        return document["choices"][0], usage
 
     def _events(self, **fields: Any) -> Generator[Mapping[str, Any], None, None]:
         body = self._body(stream=True, stream_options={"include_usage": True}, **fields)
@@ -194,5 +206,4 @@ class _Trial:
         """How many requests the server works on, by its own metrics."""
         if self._engine.metrics_path is None:
             return None
-        text = self._server.get_bytes(self._engine.metrics_path).content.decode(errors="replace")
-        return self._engine.metrics(text).running
+        return endpoints.metrics(self._reached).running

@@ -19,7 +19,7 @@ from podlab.commands.drive import drive
 from podlab.engines import engine_named
 from podlab.engines.base import LoadStage
 from podlab.errors import BadArgument, EngineCrashed, EngineUnavailable
-from podlab.lab import chats, endpoints, environments, launch, pods
+from podlab.lab import chats, endpoints, environments, launch, pods, smoke
 from podlab.lab.supervisor import result_of
 from podlab.lab.wish import Wish
 from podlab.lab.workspace import Workspace
@@ -141,6 +141,15 @@ def test_its_metrics_are_read(served: Served, lab: Workspace) -> None:
     assert (read.running, read.waiting) == (0, 0)
     assert read.kv_used_ratio is not None
     assert read.prompt_tokens and read.generation_tokens
+
+
+def test_the_trial_finds_what_metrics_show(served: Served, lab: Workspace) -> None:
+    _, checks = drive(smoke.smoke(lab, "tiny"), Silent())
+    found = {check.name: check for check in checks}
+    assert {check.name for check in checks if check.state == "failed"} == set(), checks
+    read = endpoints.metrics(endpoints.reach(lab, "tiny"))
+    assert found["metrics"].detail.startswith(f"{read.generation_tokens} tokens written, ")
+    assert "0 requests running, 0 waiting, KV cache " in found["metrics"].detail
 
 
 def test_the_key_is_in_the_engine_s_own_environment_and_nowhere_else(served: Served) -> None:
