@@ -27,6 +27,16 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 _known: set[str] = set()
 MASK = "********"
 LIMIT_BYTES = 64 * 2**10
+SHORTEST = 8
+"""A shorter value is a word like any other."""
+USUAL = ("HF_TOKEN", "RUNPOD_API_KEY")
+"""Secrets that are looked for in the environment, too."""
+_TOKEN = re.compile(
+    r"(?<![A-Za-z0-9])(?:hf_[A-Za-z0-9]{16,}|sk-[\w-]{16,}|rpa_[A-Za-z0-9]{16,}|gh[pousr]_[A-Za-z0-9]{20,}"
+    r"|github_pat_\w{20,}|glpat-[\w-]{16,}|nvapi-[\w-]{16,}|AKIA[0-9A-Z]{16}|xox[abprs]-[\w-]{10,}"
+    r"|eyJ[\w-]{8,}\.[\w-]{8,}\.)|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+)
+"""How the tokens of services begin that people use beside a rented pod; and a private key in PEM."""
 
 
 class Secret:
@@ -68,10 +78,14 @@ def remember(value: str) -> None:
 
     Short values are left: they would redact ordinary words.
     """
-    if len(value) >= 8:
-        data = value.encode(errors="replace")
-        in_url, in_base64 = quote(data, safe=""), base64.b64encode(data).decode().rstrip("=")
-        _known.update({value, json.dumps(value)[1:-1], repr(value)[1:-1], in_url, in_base64})
+    if len(value) >= SHORTEST:
+        _known.update(_forms(value))
+
+
+def _forms(value: str) -> set[str]:
+    data = value.encode(errors="replace")
+    in_url, in_base64 = quote(data, safe=""), base64.b64encode(data).decode().rstrip("=")
+    return {value, json.dumps(value)[1:-1], repr(value)[1:-1], in_url, in_base64}
 
 
 def redact(text: str) -> str:
@@ -82,6 +96,24 @@ def redact(text: str) -> str:
 
 
 errors.redact_with(redact)
+
+
+def what_it_holds(text: str) -> str:
+    """Which secret a text gives away, in words: one that podlab knows, by its value, or what looks like a token.
+
+    "" for none. The words hold nothing of the secret. Raises StateDamaged when the kept ones cannot be listed.
+    """
+    for name in dict.fromkeys((*USUAL, *names())):
+        with contextlib.suppress(BadSecret):
+            secret = find(name)
+            if secret is not None and _hides(secret.reveal(), text):
+                return f"the value of {name}"
+    return "what looks like a token or a key" if _TOKEN.search(text) else ""
+
+
+def _hides(value: str, text: str) -> bool:
+    """Whether a text has a secret in it, in one of the forms in which texts quote it."""
+    return len(value) >= SHORTEST and any(form in text for form in _forms(value))
 
 
 def find(name: str) -> Secret | None:

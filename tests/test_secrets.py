@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
 import os
@@ -257,3 +258,34 @@ def test_errors_redact_once_secrets_can_be_read() -> None:
         shown = "\n".join(error._render_traceback_())
         errors.show_tracebacks(False)
     assert "OSError: no: ********" in shown and "canary" not in shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "MODEL_SOURCE=hf_abcdefghijklmnopqrstuvwx", "X=sk-proj-abcdefghijklmnopqrst", "A=b rpa_ABCDEFGHIJKLMNOPQRSTUV",
+        "https://x:ghp_abcdefghijklmnopqrstuvwxyz@host", "K=-----BEGIN OPENSSH PRIVATE KEY-----",
+        "K=AKIAABCDEFGHIJKLMNOP", "T=eyJhbGciOiJIUzI1.eyJzdWIiOiIxMjM0.sig",
+    ],
+)  # fmt: skip
+def test_what_looks_like_a_token_is_told(text: str) -> None:
+    assert secrets.what_it_holds(text) == "what looks like a token or a key"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "MODE=fast", "MODEL=hf_models/tiny", "PATH=/usr/bin", "RISK=sk-1", "NAME=hfx_abcdefghijklmnopqrstu"]
+)
+def test_ordinary_words_are_none(text: str) -> None:
+    assert secrets.what_it_holds(text) == ""
+
+
+def test_a_known_secret_is_found_by_its_value_in_every_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it is called there: as it is, quoted for a URL, in base64; the words hold nothing of it."""
+    monkeypatch.setenv("RUNPOD_API_KEY", "canary/one+42=")
+    secrets.keep("MY_OWN", Secret("another canary 4711"))
+    for text, name in [
+        ("X=canary/one+42=", "RUNPOD_API_KEY"), ("X=a%20b&k=canary%2Fone%2B42%3D", "RUNPOD_API_KEY"),
+        (f"X={base64.b64encode(b'another canary 4711').decode()}", "MY_OWN"),
+    ]:  # fmt: skip
+        held = secrets.what_it_holds(text)
+        assert held == f"the value of {name}" and "canary" not in held

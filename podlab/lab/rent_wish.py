@@ -13,6 +13,7 @@ from podlab import settings
 from podlab.errors import BadArgument
 from podlab.lab import pods
 from podlab.renting import OfferQuery
+from podlab.secrets import what_it_holds
 
 SSH_PORT = "22/tcp"
 MOST_PORTS, MOST_VARIABLES = 10, 40
@@ -237,6 +238,11 @@ def _check_variables(env: Sequence[str]) -> None:
             raise BadArgument(
                 f"--env {name} looks like a secret, and a pod's environment can be read in every list of the account.",
                 hint="Send it over SSH once the pod is there: podlab pod run.",
+            )
+        if held := what_it_holds(pair):
+            raise BadArgument(
+                f"--env {name} holds {held}, and a pod's environment can be read in every list of the account.",
+                hint="Keep it with podlab secret set NAME, and send it over SSH once the pod is there.",
             )
         if _RESERVED.fullmatch(name):
             raise BadArgument(f"--env {name} is podlab's or the provider's own.", hint="Choose another name.")

@@ -80,6 +80,16 @@ def test_a_secret_is_not_quoted() -> None:
     assert "canary" not in " ".join(refused.value.lines())
 
 
+def test_a_known_secret_is_refused_by_its_value_whatever_it_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The company shows a pod's environment in every list of the account."""
+    monkeypatch.setenv("RUNPOD_API_KEY", "rp_canary-4711-0815")
+    with pytest.raises(BadArgument, match="--env MODE holds the value of RUNPOD_API_KEY") as refused:
+        wish_of(value, env=["MODE=--login=rp_canary-4711-0815"])
+    assert "canary" not in " ".join(refused.value.lines()) and "podlab secret set" in refused.value.hint
+    with pytest.raises(BadArgument, match="holds what looks like a token"):
+        wish_of(value, env=["SOURCE=https://user:ghp_canary0canary0canary0@host"])
+
+
 @pytest.mark.parametrize(
     ("image", "cuda"),
     [

@@ -87,7 +87,7 @@ def secret_list(workspace: Workspace, args: Namespace) -> Work[Outcome]:
 
     yield from ()
     kept = secrets.names()
-    usual = [name for name in ("HF_TOKEN", "RUNPOD_API_KEY") if name not in kept]
+    usual = [name for name in secrets.USUAL if name not in kept]
     rows = [SecretRow(name, "environment" if os.environ.get(name) else "file") for name in kept]
     rows += [SecretRow(name, "environment") for name in usual if os.environ.get(name)]
     return Outcome(SecretList(tuple(rows)))
