@@ -146,7 +146,8 @@ def intend(market: Market, agreed: Agreed, candidate: Candidate, crew: Crew, min
     """
     taken, caps, now = crew.taken(), crew.caps(), market.now()
     launch_id = new_id()
-    lag_s = market.provider(candidate.offer.provider).lag_s
+    provider = market.provider(candidate.offer.provider)
+    told = {"lag_s": repr(float(provider.lag_s)), "key": provider.identity}
 
     def decide(entries: list[Entry]) -> Mapping[str, str]:
         launches = tuple(launch for launch in fold(entries) if launch.id not in mine)
@@ -155,7 +156,7 @@ def intend(market: Market, agreed: Agreed, candidate: Candidate, crew: Crew, min
             raise AlreadyExists(f"There is a pod {name!r} already.", hint="Choose another name.")
         simulated = candidate.offer.simulated
         check_order(launches, candidate.usd_per_hour, caps, now, simulated=simulated)
-        return {**_intent(agreed, candidate, name), "lag_s": repr(float(lag_s)), **market.stamp()}
+        return {**_intent(agreed, candidate, name), **told, **market.stamp()}
 
     market.ledger.append_checked("rent.ask", launch_id, decide)
     found = find(market.ledger, launch_id)

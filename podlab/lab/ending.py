@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from podlab.errors import NotFound, PodlabError, ProviderError, StateDamaged
+from podlab.errors import NotAllowed, NotFound, PodlabError, ProviderError, StateDamaged
 from podlab.events import Stage, Work
-from podlab.lab.launches import Launch, Moment, Phase, find, price
+from podlab.lab.launches import Launch, Moment, Phase, all_launches, find, price
 from podlab.lab.market import Market
 from podlab.providers.base import DEADLINE_S
 from podlab.renting import Rental, RentalState
@@ -154,6 +154,9 @@ def _seen(market: Market, launch: Launch, alive: Sequence[Rental]) -> Launch:
     for rental in alive:
         if rental is not first and rental.id not in launch.ids:
             ledger.append("rent.extra", launch.id, rental=rental.id)
+    identity = market.provider(launch.provider).identity
+    if launch.keys and identity and identity not in launch.keys:
+        ledger.append("rent.key", launch.id, key=identity)
     launch = find(ledger, launch.id) or before
     return _noted(market, launch, first) if first.id == launch.rental_id else launch
 
@@ -178,6 +181,8 @@ def _missed(market: Market, launch: Launch, *, named: bool) -> Launch:
     now = market.moment()
     if not launch.is_open or not (named or _would_be_listed(launch, now)):
         return launch
+    if not named:
+        _check_account(market, launch)
     if not launch.absent or now.since(launch.absent[-1]) >= launch.gap_s:
         market.ledger.append("rent.absent", launch.id, **market.stamp())
         launch = find(market.ledger, launch.id) or launch
@@ -185,6 +190,37 @@ def _missed(market: Market, launch: Launch, *, named: bool) -> Launch:
         market.ledger.append("rent.ended", launch.id)
         launch = find(market.ledger, launch.id) or launch
     return launch
+
+
+def _check_account(market: Market, launch: Launch) -> None:
+    """Refuse to believe an absence that another account's key shows: every pod is absent there.
+
+    Another key of the same account is believed once anything vouches for that: a pod that was seen with both, or a
+    bill for this one. Raises NotAllowed saying what to do.
+    """
+    provider = market.provider(launch.provider)
+    identity = provider.identity
+    if not identity or not launch.keys or identity in _same_account(market, launch):
+        return
+    now = market.now()
+    if launch.ids and any(bill.rental_id in launch.ids for bill in provider.bills(since=launch.asked_at, until=now)):
+        market.ledger.append("rent.key", launch.id, key=identity)
+        return
+    raise NotAllowed(
+        f"{launch.name} was rented with another key of {provider.name}. The key of now shows nothing of it, which "
+        "proves nothing: it counts as billed.",
+        provider=provider.name,
+        hint="Set the key that it was rented with once more: podlab secret set RUNPOD_API_KEY",
+    )
+
+
+def _same_account(market: Market, launch: Launch) -> set[str]:
+    """The keys that are known to be of one account with those of a launch."""
+    known = set(launch.keys)
+    groups = [set(each.keys) for each in all_launches(market.ledger) if len(each.keys) > 1]
+    while more := [group for group in groups if group & known and not group <= known]:
+        known |= more[0]
+    return known
 
 
 def _would_be_listed(launch: Launch, now: Moment) -> bool:

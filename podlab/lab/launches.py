@@ -9,7 +9,7 @@ providers bill beside it (`price` adds it). Lines whose distance counts have `st
 
     rent.ask        the intent, on disk before the provider is called: name, order, provider, gpu, gpu_count, cloud,
                     usd_per_hour, disk_usd_per_hour, stopped_usd_per_hour, policy fields, model, notebook, simulated,
-                    lag_s: how late its provider's listings may be,
+                    lag_s: how late its provider's listings may be, key: whose account,
                     wish: all that was asked, so that the same can be rented again
     rent.refused    why: certainly nothing was created
     rent.unclear    why: it may have been created
@@ -22,6 +22,7 @@ providers bill beside it (`price` adds it). Lines whose distance counts have `st
     rent.ending     why, brake: its end was asked for; it counts as billing until it is proven gone
     rent.absent     the provider said that it knows no such pod
     rent.present    rental: it was seen again after that; a closed row opens again, and the pod has to end
+    rent.key        key: the account of another key has it too (`Provider.identity`), so that one may judge as well
     rent.bill       usd: what the provider billed for it so far
     rent.ended      the row is closed; without that proof before it the line says nothing
 """
@@ -147,6 +148,8 @@ class Launch:
     notebook: str = ""
     simulated: bool = False
     lag_s: float = LAG_S
+    keys: tuple[str, ...] = ()
+    """Identities of keys that are known to be of the account it was rented with."""
     """How long its provider may leave a new pod out of its listings."""
     wish: str = ""
     """What was asked, as `rent_wish.wish_from` reads it."""
@@ -266,7 +269,7 @@ def _asked(entry: Entry) -> Launch:
         stopped_usd_per_hour=_number(told, "stopped_usd_per_hour") or 0.0, policy=_policy(told, Policy()),
         model=told.get("model", ""), notebook=told.get("notebook", ""), simulated=told.get("simulated") == "yes",
         lag_s=LAG_S if (lag_s := _number(told, "lag_s")) is None else lag_s, wish=told.get("wish", ""),
-        asked=Moment.of(entry.at, told),
+        asked=Moment.of(entry.at, told), keys=(told["key"],) if told.get("key") else (),
     )  # fmt: skip
 
 
@@ -285,6 +288,8 @@ def _next(launch: Launch, entry: Entry) -> Launch:
             return _with_extra(launch, told.get("rental", ""))
         case "rent.state":
             return replace(launch, spans=_moved(launch, told, at))
+        case "rent.key":
+            return replace(launch, keys=tuple(dict.fromkeys((*launch.keys, told.get("key", "")))))
         case "rent.policy":
             serial = int(_number(told, "serial") or launch.policy_serial + 1)
             return replace(launch, policy=_policy(told, launch.policy), policy_serial=serial)

@@ -61,6 +61,14 @@ class Provider(Protocol):
         """How long a new pod may be missing from its listings: an absence means nothing before that."""
         ...
 
+    @property
+    def identity(self) -> str:
+        """What tells one account's key from another's, and nothing of the key; "" where there is no account to mix up.
+
+        A listing proves nothing about a pod that was rented with another account's key.
+        """
+        ...
+
     def adopt(self, name: str, address: str, *, models_path: str | None = None) -> Pod:
         """A pod for the machine that `address` names, as a person wrote it. Touches no network and no file.
 

@@ -17,6 +17,7 @@ class ClosedSandbox:
     rents = True
     simulated = True
     lag_s = 0.0
+    identity = ""
 
     def adopt(self, name: str, address: str, *, models_path: str | None = None) -> Pod:
         raise self._closed()

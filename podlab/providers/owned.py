@@ -16,6 +16,7 @@ class RentsNothing:
     rents = False
     simulated = False
     lag_s = 0.0
+    identity = ""
 
     def offers(self, query: OfferQuery) -> tuple[Offer, ...]:
         return ()

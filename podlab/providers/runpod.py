@@ -75,6 +75,8 @@ class RunpodProvider:
         self.name = name
         self.simulated = simulated
         self.lag_s = lag_s
+        # A sandbox that is opened anew has another key, and nothing of the old one is left to be mixed up.
+        self.identity = "" if simulated else hashlib.sha256(f"podlab {key.reveal()}".encode()).hexdigest()[:16]
         http = Http(url, key=key, user_agent=f"podlab/{__version__} (+https://pypi.org/project/podlab)")
         label = "The sandbox (simulated)" if simulated else "RunPod"
         self._line = Line(http, provider=name, label=label, deadline_s=deadline_s)

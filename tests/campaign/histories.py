@@ -33,6 +33,8 @@ class Plan:
     """When this computer is gone for good."""
     down: tuple[float, float] | None = None
     """From when and for how long nobody reaches the provider."""
+    elsewhere: tuple[float, float] | None = None
+    """From when and for how long the key of this computer is another account's."""
     jumps: tuple[tuple[float, float], ...] = ()
     """When this computer's clock is set, and by how many seconds."""
     creates: int = 1
@@ -81,6 +83,9 @@ def play(plan: Plan, town: Town | None = None) -> Played:
     if plan.down is not None:
         begins_s, lasts_s = plan.down
         clock.at(clock.now + begins_s, lambda: _cut(town, lasts_s))
+    if plan.elsewhere is not None:
+        begins_s, lasts_s = plan.elsewhere
+        town.elsewhere = clock.now + begins_s, clock.now + begins_s + lasts_s
     for after_s, by_s in plan.jumps:
         clock.at(clock.now + after_s, lambda by_s=by_s: _set(town, by_s))
     if plan.dies_after_s is not None:
@@ -97,6 +102,7 @@ def play(plan: Plan, town: Town | None = None) -> Played:
         + (sum(plan.reboot) if plan.reboot else 0.0)
         + sum(blow.seconds for _, _, blow in plan.blows)
         + (plan.down[1] if plan.down else 0.0)
+        + (plan.elsewhere[1] if plan.elsewhere else 0.0)
     )
     for passed_s in range(0, int(longest_s), 60):
         clock.run(begun_at + passed_s)
@@ -166,5 +172,6 @@ def random_plan(seed: int) -> Plan:
             for _ in range(chance.choice((0, 0, 0, 0, 0, 1, 2)))
         ),
         creates=creates, then=then,
+        elsewhere=(chance.uniform(0, 900), chance.choice((100.0, 600.0))) if chance.random() < 0.1 else None,
         reboot=(chance.uniform(0, 900), chance.uniform(30, 2500)) if chance.random() < 0.15 else None,
     )  # fmt: skip

@@ -89,6 +89,10 @@ def singles() -> tuple[Single, ...]:
         for at in (0, 1, 2, 5, 12, 20, 60, 300, 800)
     ]
     found += [Single(f"the clock is set: {jump}", lambda plan, it=jump: replace(plan, jumps=(it,))) for jump in JUMPS]
+    found += [
+        Single(f"the key is another account's from {at} s on", lambda plan, it=at: replace(plan, elsewhere=(it, 400.0)))
+        for at in (0.0, 2.0, 15.0, 100.0, 600.0, 1190.0, 1230.0)
+    ]
     found += [Single(f"a reboot: {when}", lambda plan, it=when: replace(plan, reboot=it)) for when in REBOOTS]
     return tuple(found)
 
@@ -251,6 +255,12 @@ def test_the_campaign_sees_a_clock_that_makes_two_looks_of_one(monkeypatch: pyte
     plan = replace(CALM, faults=(("create", 4, "lost-done"),), lags_s=(119.0, 110.0, 0.0), then="nothing")
 
     assert any("was closed" in violated(replace(plan, jumps=((after_s, 7200.0),))) for after_s in (20.0, 40.0, 60.0))
+
+
+def test_the_campaign_sees_an_absence_that_another_account_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ending, "_check_account", lambda market, launch: None)
+
+    assert "was closed" in violated(replace(CALM, elsewhere=(200.0, 400.0), then="nothing"))
 
 
 def test_the_campaign_sees_a_pod_that_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -181,6 +181,8 @@ class Town:
         self.policies: dict[str, Policy] = {}
         self.deadlines: dict[str, float] = {}
         """By the right time: from the seconds that were left at its order."""
+        self.elsewhere = (0.0, 0.0)
+        """From when to when the key of this computer is another account's."""
         self.untended_until = 0.0
         """Nobody here ends anything before that: this computer is down."""
         self.notes = Notebook(Path("/nowhere"), self.wall, lambda: self.clock.now - BEGINNING, "boot")
@@ -406,7 +408,7 @@ class Town:
         if switch is not None and self.is_switched(made):
             limits = [switch.deadline_at, switch.lease_at]
         elif tended:
-            blind_until = max(blind_until, self.untended_until)
+            blind_until = max(blind_until, self.untended_until, self.elsewhere[1])
             if made.id not in self.halted:
                 limits.append(self.booted[made.id] + UNARMED_S)
         end_at = made.terminated_at if made.terminated_at is not None else self.clock.now
@@ -441,7 +443,9 @@ class Town:
                     begins = max(first.created_at, second.created_at)
                     ends = min(first.terminated_at or self.clock.now, second.terminated_at or self.clock.now)
                     listed = max(begins, first.unlisted_until, second.unlisted_until)
-                    longest = max(longest, ends - max(listed, self.api_down_until, self.untended_until))
+                    longest = max(
+                        longest, ends - max(listed, self.api_down_until, self.untended_until, self.elsewhere[1])
+                    )
         return longest
 
     def usd(self) -> float:
@@ -488,6 +492,15 @@ class Desk:
     def __init__(self, town: Town, process: Process) -> None:
         self._town, self._process = town, process
 
+    @property
+    def identity(self) -> str:
+        return "another account's" if self._elsewhere() else "ours"
+
+    def _elsewhere(self) -> bool:
+        """Whether the key of now is another account's, in which nothing of ours is."""
+        begins, ends = self._town.elsewhere
+        return begins <= self._town.clock.now < ends
+
     def adopt(self, name: str, address: str, *, models_path: str | None = None) -> Pod:
         raise NotImplementedError
 
@@ -508,12 +521,16 @@ class Desk:
 
     def list(self) -> tuple[Rental, ...]:
         fault = self._read("list")
+        if self._elsewhere():
+            return ()
         rentals = tuple(self._rental(pod) for pod in self._town.company.listed(cluster_pods=True))
         ours = {made.id for made in self._town.made}
         return tuple(each for each in rentals if fault != "cut" or each.id not in ours)
 
     def get(self, rental_id: str) -> Rental | None:
         fault = self._read("get")
+        if self._elsewhere():
+            return None
         try:
             found = self._rental(self._town.company.get(rental_id))
         except Problem:
@@ -525,6 +542,8 @@ class Desk:
         follow: bool = False,
     ) -> Iterator[RentalLine]:  # fmt: skip
         self._read("logs")
+        if self._elsewhere():
+            raise NotFound("no such pod")
         book = self._town.company.books.get(rental_id)
         if book is None:
             raise NotFound("no such pod")
@@ -542,6 +561,8 @@ class Desk:
         }  # fmt: skip
         if fault in certain:
             raise certain[fault]
+        if self._elsewhere():  # that account is its owner's business
+            raise OutOfFunds("no money")
         if fault == "lost":
             raise OutcomeUnknown("the answer was lost")
         if fault == "lost-late":
@@ -571,7 +592,7 @@ class Desk:
             raise WrongState("it is locked")
         if fault == "lost":
             raise OutcomeUnknown("the answer was lost")
-        if fault != "ignored":
+        if fault != "ignored" and not self._elsewhere():
             try:
                 self._town.company.terminate(rental_id)
             except Problem as problem:
@@ -598,6 +619,8 @@ class Desk:
         }  # fmt: skip
         if fault in refusals:
             raise refusals[fault]
+        if self._elsewhere():
+            raise NotFound("no such pod")
         try:
             made = town.company.act(rental_id, action)
         except Problem as problem:

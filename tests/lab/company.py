@@ -37,6 +37,7 @@ class Company:
     rents = True
     simulated = True
     lag_s = 120.0
+    identity = ""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
