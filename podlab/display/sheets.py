@@ -142,8 +142,14 @@ def _pod_detail(value: PodDetail, now: float) -> tuple[Block, ...]:
         ("GPUs", Cell("" if value.gpus is None else gpus_text(value.gpus) or "none")),
         ("driver", Cell(driver_text(value.driver, value.cuda))),
     ]
-    rental = () if value.rental is None else rental_facts(value.rental, now)
-    return (Facts(_present(pairs)), *rental)
+    if value.rental is None:
+        return (Facts(_present(pairs)),)
+    # What it costs and what ends it comes before what the machine is.
+    return (Facts(_present(pairs[:_OF_STATUS])), *rental_facts(value.rental, now), Facts(_present(pairs[_OF_STATUS:])))
+
+
+_OF_STATUS = 6
+"""How many of a pod's facts are about the pod and not about its machine."""
 
 
 def _pod_list(value: PodList, now: float) -> tuple[Block, ...]:
