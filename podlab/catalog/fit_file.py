@@ -41,9 +41,6 @@ def fit_file(geometry: Geometry, place: Sequence[GpuRoom] | HostRoom, wish: Wish
 
 def _judge(geometry: Geometry, place: Sequence[GpuRoom] | HostRoom, wish: Wish) -> FitResult:
     context = wish.context or min(geometry.max_context or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
-    if geometry.max_context and context > geometry.max_context:
-        made_for, asked = tokens_text(geometry.max_context), tokens_text(context)
-        return FitResult(False, f"The model was made for {made_for} tokens, not for {asked}.", wish, context)
     rooms = _rooms(place)
     on_gpu = not isinstance(place, HostRoom)
     weights = geometry.weight_bytes or 0
@@ -55,6 +52,10 @@ def _judge(geometry: Geometry, place: Sequence[GpuRoom] | HostRoom, wish: Wish) 
     room_for_cache = free - weights - fixed
     held = max(0, room_for_cache // each) if each else wish.concurrency
     longest = _longest(geometry, max(0, room_for_cache) // wish.concurrency)
+    if geometry.max_context and context > geometry.max_context:
+        made_for, asked = tokens_text(geometry.max_context), tokens_text(context)
+        reason = f"The model was made for {made_for} tokens, not for {asked}."
+        return FitResult(False, reason, wish, context, largest_context=longest)
     needed = weights + fixed + each * wish.concurrency
     parts = tuple(
         _part(room, room.free_bytes / free if free else 0.0, weights, buffer, each * wish.concurrency, on_gpu=on_gpu)

@@ -7,6 +7,8 @@ import difflib
 import math
 import re
 import shlex
+import shutil
+import textwrap
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -45,7 +47,7 @@ def parser_of(verb: Verb, *, magic: bool) -> argparse.ArgumentParser:
     """The parser of one verb; `magic` decides whether help speaks of `%pod list` or of `podlab pod list`."""
     parser = _Parser(
         prog=called(verb, magic=magic),
-        description=verb.summary + (f"\n\n{verb.detail}" if verb.detail else ""),
+        description="\n\n".join(wrapped(text) for text in (verb.summary, verb.detail) if text),
         epilog=_epilog(verb, magic=magic),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,
@@ -60,6 +62,12 @@ def parser_of(verb: Verb, *, magic: bool) -> argparse.ArgumentParser:
         _add(parser, option)
     parser.add_argument("-h", "--help", action="store_true", help="show this")
     return parser
+
+
+def wrapped(text: str, hang: int = 0) -> str:
+    """Text in lines that a terminal shows whole; those after the first begin `hang` columns in."""
+    width = max(40, shutil.get_terminal_size().columns - 2)  # as argparse does
+    return textwrap.fill(text, width, subsequent_indent=" " * hang, break_on_hyphens=False, break_long_words=False)
 
 
 def called(verb: Verb, *, magic: bool) -> str:

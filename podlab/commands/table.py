@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from podlab.commands import chat, model, own, pod, rent, sandbox, weights
-from podlab.commands.parsing import MAGICS, did_you_mean, parser_of
+from podlab.commands.parsing import MAGICS, did_you_mean, parser_of, wrapped
 from podlab.commands.verb import JSON, VERBOSE, Verb
 from podlab.errors import BadArgument
 
@@ -109,7 +109,7 @@ def group_help(group: str, *, magic: bool) -> str:
     names = [verb.words.removeprefix(group).strip() for verb in verbs]
     width = max(map(len, names)) + 2
     lines = [f"usage: {start} VERB ...", "", *([] if part else [f"{group}: {_GROUPS[group]}", ""])]
-    lines += [f"  {name:<{width}}{verb.summary}" for name, verb in zip(names, verbs, strict=True)]
+    lines += [wrapped(f"  {name:<{width}}{verb.summary}", width + 2) for name, verb in zip(names, verbs, strict=True)]
     return "\n".join([*lines, "", f"{start} VERB --help explains one.", ""])
 
 
@@ -120,6 +120,6 @@ def main_help(*, magic: bool = False) -> str:
     alone = [verb for verb in VERBS if not verb.group]
     width = max(len(name) for name in (*_GROUPS, *(verb.name for verb in alone))) + 2
     lines = [f"usage: {start} COMMAND ...", "", "Serve open models on any machine with a GPU, or on this one.", ""]
-    lines += [f"  {name:<{width}}{about}" for name, about in _GROUPS.items()]
-    lines += [f"  {verb.name:<{width}}{verb.summary}" for verb in alone]
+    commands = [*_GROUPS.items(), *((verb.name, verb.summary) for verb in alone)]
+    lines += [wrapped(f"  {name:<{width}}{about}", width + 2) for name, about in commands]
     return "\n".join([*lines, "", f"{start} COMMAND --help explains one.{version}", ""])

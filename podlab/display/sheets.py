@@ -331,7 +331,7 @@ def _metrics(value: MetricsReport, now: float) -> tuple[Block, ...]:
 
 
 def _tokens(count: int | None) -> str:
-    return "-" if count is None else f"{count} tokens"
+    return "-" if count is None else f"{count} token{'' if count == 1 else 's'}"
 
 
 def _url(value: UrlDetail, now: float) -> tuple[Block, ...]:

@@ -121,6 +121,8 @@ def _rich(block: Block) -> RenderableType:
             return _Grid(block)
         case Facts():
             return _rich_facts(block)
+        case Steps():
+            return _rich_steps(block)
         case Line():
             return _rich_cell(block.cell) if block.cell.tone != "good" else Text(sanitize.line(block.cell.text))
         case Prose():
@@ -227,6 +229,20 @@ class _Grid:
         for row in self._table.rows:
             drawn.add_row(*(_rich_cell(row[index]) for index in widths))
         return drawn
+
+
+def _rich_steps(steps: Steps) -> RenderableType:
+    """What folds goes on under its own beginning."""
+    from rich.console import Group
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    grid = RichTable.grid(padding=(0, 1, 0, 0))
+    grid.add_column(no_wrap=True, justify="right", min_width=4)
+    grid.add_column(overflow="fold")
+    for number, item in enumerate(steps.items, 1):
+        grid.add_row(f"{number}.", Text(sanitize.line(item)))
+    return Group(Text(steps.lead), grid)
 
 
 def _rich_facts(facts: Facts) -> RenderableType:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from podlab.catalog import catalog
 from podlab.catalog.hub import Hub
-from podlab.catalog.sources import source_text
+from podlab.catalog.sources import BuiltinSource, source_text
 from podlab.errors import BadSettings, GatedRepo, HttpError, NotFound, PodlabError, Refused, SupervisorError
 from podlab.events import Notice, Stage, Work
 from podlab.lab.supervisor import SILENCE_S
@@ -89,13 +89,21 @@ def named(text: str, found: Shelf) -> StoredModel:
     Raises NotFound with what could have been meant.
     """
     wanted = {text, f"hf:{text}", f"pod:{text}", f"pod:{text}/"}
+    ships = False
     try:
-        wanted.add(source_text(catalog.find(text).source))
+        source = catalog.find(text).source
+        wanted.add(source_text(source))
+        ships = isinstance(source, BuiltinSource)
     except PodlabError:
         pass  # no name of the catalog; it may be one of the pod all the same
     for model in found.models:
         if wanted & {model.id, model.path}:
             return model
+    if ships:
+        raise NotFound(
+            f"{text} ships with podlab; {found.disk.pod} keeps no files of it.",
+            hint=f"It serves without any: podlab model start {text}",
+        )
     ids = [model.id for model in found.models]
     near = difflib.get_close_matches(text, ids, n=2, cutoff=0.4) or [
         each for each in ids if text.lower() in each.lower()

@@ -207,13 +207,16 @@ def test_did_you_mean() -> None:
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=VERB_IDS)
-def test_help_of_every_verb(verb: Verb) -> None:
-    """In both forms help has the summary, every operand and option with its text, and an example of that form."""
+def test_help_of_every_verb(verb: Verb, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In both forms help has the summary, every operand and option with its text, and an example of that form; as wide
+    as a terminal, but for the example, which is to be copied."""
+    monkeypatch.setenv("COLUMNS", "80")
     for magic in (True, False):
         text = parser_of(verb, magic=magic).format_help()
         flat = " ".join(text.split())
         assert flat.startswith(f"usage: {called(verb, magic=magic)} ")
-        assert verb.summary in text
+        assert " ".join(verb.summary.split()) in flat
+        assert max(map(len, text.partition("\nexample:")[0].splitlines())) <= 80
         for about in [operand.help for operand in verb.operands] + [option.help for option in options_of(verb)]:
             assert " ".join(about.split()) in flat
         assert parse(verb, ["--help"], magic=magic).help == text

@@ -87,11 +87,13 @@ def test_what_is_not_found(words: list[str], said: str, hint: str) -> None:
 
 
 @pytest.mark.parametrize("group", table.groups())
-def test_group_help(group: str) -> None:
-    """A group's help lists each of its verbs with its summary, called as it is called there."""
+def test_group_help(group: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group's help lists each of its verbs with its summary, called as it is called there, as wide as a terminal."""
+    monkeypatch.setenv("COLUMNS", "80")
     for magic in (True, False):
         text = table.group_help(group, magic=magic)
-        assert all(verb.summary in text for verb in table.verbs_of(group))
+        assert all(verb.summary in " ".join(text.split()) for verb in table.verbs_of(group))
+        assert max(map(len, text.splitlines())) <= 80
         assert ("%" in text) is magic
     start = f"%{group} " if group in ("pod", "model", "chat") else f"%podlab {group} "
     assert table.group_help(group, magic=True).startswith(f"usage: {start}")
@@ -101,7 +103,7 @@ def test_main_help() -> None:
     """The main help lists every group and every verb that stands alone."""
     text = table.main_help()
     assert all(f"  {name} " in text for name in table.groups())
-    assert all(verb.summary in text for verb in VERBS if not verb.group)
+    assert all(verb.summary in " ".join(text.split()) for verb in VERBS if not verb.group)
 
 
 @pytest.mark.parametrize(

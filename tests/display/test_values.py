@@ -131,6 +131,15 @@ def test_a_plan_is_numbered_and_a_switch_is_on_or_off() -> None:
     assert text(Done("It is done.")) == "It is done."
 
 
+def test_a_step_that_folds_goes_on_under_its_beginning() -> None:
+    console = Console(file=io.StringIO(), width=30)
+    console.print(renderable(Plan(("serve: vllm serve /models/one --port 8000",))))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert [line.rstrip() for line in lines] == [
+        "Would, in this order:", "  1. serve: vllm serve", "     /models/one --port 8000",
+    ]  # fmt: skip
+
+
 def test_wide_letters_keep_the_columns() -> None:
     rows = text(PodList((LOCAL, PodStatus(Pod("漢字", "3", "local"), PodState.UNKNOWN))), now=NOW).splitlines()
     assert rows[2].startswith("漢字   unknown")

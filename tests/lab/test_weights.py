@@ -367,6 +367,8 @@ def test_names_of_models(workspace: Workspace) -> None:
     with pytest.raises(NotFound) as caught:
         weights.named("tiny-q8", found)
     assert fetched.model.id in caught.value.hint
+    with pytest.raises(NotFound, match="tiny ships with podlab"):
+        weights.named("tiny", found)
 
 
 @pytest.mark.timeout(300)
