@@ -49,6 +49,7 @@ from podlab.renting import (
     RentalState,
 )
 from podlab.sandbox.company import Company
+from podlab.sandbox.meter import buckets
 from podlab.sandbox.records import Pace, PodRecord, Problem, Status, Wanted
 from podlab.types import Pod
 from tests.campaign.clockwork import BEGINNING, Clockwork, Killed, Process
@@ -79,6 +80,7 @@ FAULTS: Mapping[str, tuple[str, ...]] = {
     "list": (*READ_FAULTS, "cut"),
     "get": (*READ_FAULTS, "odd"),
     "logs": READ_FAULTS,
+    "bills": READ_FAULTS,
     "create": (
         "stock", "funds", "busy", "denied", "down", "lost", "lost-done", "lost-twice", "lost-late", "twice",
         "other-gpu", "zero-gpu", "dear",
@@ -508,7 +510,12 @@ class Desk:
         return Account(NAME)
 
     def bills(self, *, since: float, until: float) -> tuple[Bill, ...]:
-        return ()
+        self._read("bills")
+        self._town.company.advance()
+        spans = buckets("hour", since, until)
+        return () if self._elsewhere() else tuple(
+            Bill(each.id, each.begins_at, each.ends_at, each.usd) for each in self._town.company.meter.amounts(spans)
+        )  # fmt: skip
 
     def offers(self, query: OfferQuery) -> tuple[Offer, ...]:
         self._read("offers")
