@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from podlab.lab.guarding import ensure_keeper, guard
-from podlab.lab.launches import Launch, Phase, all_launches
+from podlab.lab.launches import Launch, Phase, all_launches, find
 from podlab.lab.tender import tending_file
 from podlab.lab.workspace import Workspace
 from podlab.ledger import Ledger
@@ -110,7 +110,9 @@ def heard_at(launch: Launch) -> float:
 
 
 def is_protected(launch: Launch) -> bool:
-    return guard(launch, tending_file()).protection is Protection.PROTECTED
+    """As the ledger has it by now."""
+    known = find(Ledger(), launch.id)
+    return known is not None and guard(known, tending_file()).protection is Protection.PROTECTED
 
 
 @pytest.mark.parametrize("point", POINTS)
