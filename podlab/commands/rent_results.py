@@ -135,6 +135,8 @@ class RentalDetail:
     """Why it was refused or had to end, and who saw to it."""
     model: str = ""
     notebook: str = ""
+    public_urls: tuple[str, ...] = ()
+    """Where the company leads anybody who asks to an HTTP port of it: no login stands before it."""
 
 
 @dataclass(frozen=True)

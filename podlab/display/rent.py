@@ -212,6 +212,12 @@ def _refusals(rows: Sequence[CandidateRow]) -> Table:
     return Table((Head("not tried, because"), Head("machines")), tuple(entries))
 
 
+_PUBLIC = (
+    "anybody can ask there, no login stands before it, and an answer that takes longer than 100 s is cut: "
+    "a tunnel (podlab pod tunnel open PORT) has neither fault"
+)
+
+
 def rental_facts(rental: RentalDetail, now: float) -> tuple[Block, ...]:
     """What a rented pod costs and what ends it, as `pod show` has it."""
     billed = "" if rental.billed_usd is None else f", of which {usd_text(rental.billed_usd)} are billed"
@@ -228,6 +234,8 @@ def rental_facts(rental: RentalDetail, now: float) -> tuple[Block, ...]:
         ("protection", _protection(rental)),
         ("worst case", Cell(_worst(rental.worst_usd, rental.worst) if open_ and rental.worst else "")),
         ("ended", Cell("") if rental.ended_at is None else age_cell(rental.ended_at, now)),
+        ("public at", Cell(", ".join(rental.public_urls), code=bool(rental.public_urls))),
+        ("mind", Cell(_PUBLIC if rental.public_urls else "", "busy")),
         ("why" if rental.state in ("ended", "ending", "refused") else "note", Cell(rental.why)),
         ("named there", Cell(rental.order_name, code=True)),
         ("id there", Cell(rental.rental_id or "", code=True)),

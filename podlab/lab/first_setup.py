@@ -71,11 +71,9 @@ def prepare(workspace: Workspace, given: Mapping[str, str], doors: Doors) -> Wor
     for name, text in written.items():
         settings.store(name, text)
         workspace.override(name, None)
-    option = "" if provider == "runpod" else f" --provider {provider}"
     return Prepared(
         provider, provider == "sandbox", tuple(checks), tuple(f"{name} = {text}" for name, text in written.items()),
-        (f"podlab pod doctor{option}", f"podlab pod offers{option}", f"podlab pod plan{option}",
-         f"podlab pod create NAME{option}"),
+        ("podlab pod doctor", "podlab pod offers", "podlab pod plan", "podlab pod create NAME"),
     )  # fmt: skip
 
 

@@ -188,7 +188,7 @@ PROMISED = {
     "RentalDetail": (
         "name id provider simulated state order_name rental_id gpu gpu_count cloud data_center usd_per_hour spent_usd "
         "billed_usd budget_usd deadline_at idle_s lease_s asked_at uptime_s protection protection_detail worst_usd "
-        "worst_until worst ended_at why model notebook"
+        "worst_until worst ended_at why model notebook public_urls"
     ),
     "RentalList": "rentals",
     "CostRow": ("of today_usd month_usd total_usd usd_per_hour billed_usd difference_usd pods open_pods simulated"),

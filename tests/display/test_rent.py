@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -151,6 +152,14 @@ def test_the_list_names_what_nothing_would_end(width: int) -> None:
     line = next(line for line in said.splitlines() if line.startswith("lab "))
     assert "$5.98/h" in line and "unprotected" in line
     assert width < 80 or ("$2.50" in line and "1 h 59 min ago" in said), "one that has ended says when"
+
+
+def test_a_port_that_is_open_to_everybody_says_so() -> None:
+    """The company's proxy has no login, and cuts long answers: a tunnel is named instead."""
+    url = "https://x8k2-8000.proxy.example"
+    said = text(replace(RENTAL, public_urls=(url,)), now=NOW)
+    assert url in said and "no login stands before it" in said and "podlab pod tunnel open" in said
+    assert "no login" not in text(RENTAL, now=NOW)
 
 
 def test_the_badge_is_a_word_and_a_symbol_on_a_page() -> None:

@@ -136,6 +136,26 @@ def test_files_for_what_takes_files(shell: InteractiveShell, tmp_path: Path, mon
     assert offered(shell, "%chat load do") == ["dog.txt"]
 
 
+def test_names_of_renting(shell: InteractiveShell) -> None:
+    """GPUs, providers, faults, places that were seen, and pods that the ledger says may be billed: nobody is asked."""
+    from podlab.ledger import Ledger
+    from podlab.renting import Policy
+    from podlab.store import Store
+    from tests.lab.rentals import ask
+
+    Ledger().append("rent.ask", "l1", **ask(0.5, Policy(), name="rented"))
+    Store().saw_words("datacenters", ["EU-RO-1", "US-TX-3"])
+    Store().saw_words("gpus", ["GPU of tomorrow"])
+    assert offered(shell, "%pod create --gpu A4") == ["A40"]
+    assert offered(shell, "%pod plan --gpu GPU")[0].strip("'\"").startswith("GPU")
+    assert offered(shell, "%pod offers --provider sa") == ["sandbox"]
+    assert offered(shell, "%pod offers --region EU") == ["EU-RO-1"]
+    assert offered(shell, "%pod terminate re") == ["rented"]
+    assert offered(shell, "%pod cost re") == ["rented"]
+    assert offered(shell, "%podlab sandbox fault created-5") == ["created-500"]
+    assert offered(shell, "%podlab sandbox ") == ["up", "down", "status", "fault", "money"]
+
+
 def test_names_from_this_computers_files(shell: InteractiveShell) -> None:
     assert offered(shell, "%model start ")[: len(catalog.entries())] == [entry.id for entry in catalog.entries()]
     assert offered(shell, "%pod use l") == ["local"]

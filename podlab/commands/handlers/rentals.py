@@ -38,6 +38,7 @@ def detail_of(launch: Launch, now: float, *, rental: Rental | None = None) -> Re
         "" if guarded is None else guarded.protection.value, "" if guarded is None else guarded.why,
         None if guarded is None else guarded.worst.usd, None if guarded is None else guarded.worst.until,
         "" if guarded is None else guarded.worst.why, launch.ended_at, _why(launch), launch.model, launch.notebook,
+        () if rental is None else tuple(url for _, url in rental.proxy_urls),
     )  # fmt: skip
 
 
