@@ -63,7 +63,9 @@ class Shop:
 
 
 @contextlib.contextmanager
-def shop(tmp_path: Path, *, speed: float = 1.0, machines: bool = True, pace: Pace | None = None) -> Iterator[Shop]:
+def shop(
+    tmp_path: Path, *, speed: float = 1.0, machines: bool = True, pace: Pace | None = None, lag_s: float | None = None
+) -> Iterator[Shop]:
     """A sandbox that is open as long as the block lasts, in this PODLAB_HOME."""
     begun, at = time.monotonic(), time.time()
 
@@ -72,7 +74,8 @@ def shop(tmp_path: Path, *, speed: float = 1.0, machines: bool = True, pace: Pac
 
     running = start(tmp_path / "sandbox", seed=7, now=now, machines=machines, pace=pace or Pace())
     path = settings.home() / "sandbox.json"
-    path.write_text(json.dumps({"url": running.url, "key": running.key, "pid": os.getpid()}))
+    said = {"url": running.url, "key": running.key, "pid": os.getpid()}
+    path.write_text(json.dumps(said if lag_s is None else said | {"lag_s": lag_s}))
     path.chmod(0o600)
     workspace = Workspace.open()
     market = Market(Ledger(now=now), company, now, lambda seconds: time.sleep(seconds / speed))

@@ -340,3 +340,25 @@ def test_a_machine_without_a_free_gpu_stays_stopped_and_its_disk_is_kept(open_sh
     assert pod.status is Status.EXITED
     row = find(open_shop.market.ledger, launch.id)
     assert row is not None and row.spans[-1].state.value == "stopped"
+
+
+def test_with_its_files_on_a_volume_it_is_rented_anew_where_the_volume_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old one is ended with proof before the new one is asked for; the price is asked about once more."""
+    monkeypatch.setenv("PODLAB_KEEPER", "0")
+    with shop(tmp_path, lag_s=0.0) as opened:
+        volume = opened.running.company.add_volume("models", 20, "EU-RO-1", None)
+        launch = opened.create(replace(WISH, name="lab", volume="models"))
+        drive(tenure.stop(opened.market, launch), Silent())
+        opened.fault("no-gpu-at-host")
+        audience = Silent(True)
+
+        again = drive(tenure.start(opened.market, launch, opened.crew), audience)
+
+        assert [asked.kind for asked in audience.asked] == ["price", "delete", "price"]
+        first, second = opened.running.company.pods.values()
+        assert first.terminated_at is not None
+        assert second.created_at >= first.terminated_at
+        assert second.wanted.network == (volume.id, "/workspace")
+        assert (again.name, pods.find("lab").rental_id) == ("lab", second.id)
