@@ -6,6 +6,7 @@ provider's id is on the disk before anything else is done with the pod, and what
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -39,6 +40,8 @@ from podlab.lab.settling import settle
 from podlab.ledger import Entry
 from podlab.renting import Order, Policy, Rental
 
+_log = logging.getLogger(__name__)
+
 NONCE_BYTES = 4
 LATE_S = 10.0
 """Between the intent and the order. If more has passed, this computer slept, and others may have closed the row."""
@@ -50,13 +53,11 @@ CERTAIN = (OutOfStock, OutOfFunds, BadOrder, NotAllowed, KeyRefused, ApiRetired,
 
 
 class BadDraw(PodlabError):
-    """The machine is no good: no container, no SSH, no GPU. `data_center` is where it stood, `launch` what came of it
-    and is ended."""
+    """The machine is no good: no container, no SSH, no GPU. `data_center` is where it stood."""
 
     def __init__(self, message: str, *, data_center: str | None = None) -> None:
         super().__init__(message, hint="Another machine may do.")
         self.data_center = data_center
-        self.launch = ""
 
 
 class NothingCame(PodlabError):
@@ -107,14 +108,14 @@ class Agreed:
 
 
 def attempt(
-    market: Market, agreed: Agreed, candidate: Candidate, crew: Crew, mine: frozenset[str]
+    market: Market, agreed: Agreed, candidate: Candidate, crew: Crew
 ) -> Work[Launch]:  # fmt: skip
-    """Rent a candidate and wait until it works. `mine` are launches of the same create that count no more.
+    """Rent a candidate and wait until it works.
 
     Raises what CERTAIN names, NothingCame and BadDraw: nothing is billed any more. Raises RentalFailed with the ids
     for everything else that goes wrong after the intent; KeyboardInterrupt ends the pod and goes on.
     """
-    held = _Held(market, agreed, candidate, crew, intend(market, agreed, candidate, crew, mine))
+    held = _Held(market, agreed, candidate, crew, intend(market, agreed, candidate, crew))
     try:
         yield from _rented(held)
         yield from crew.arrive(held.launch, held.rental(), held.check)
@@ -138,7 +139,7 @@ def attempt(
     return find(market.ledger, held.launch.id) or held.launch
 
 
-def intend(market: Market, agreed: Agreed, candidate: Candidate, crew: Crew, mine: frozenset[str]) -> Launch:
+def intend(market: Market, agreed: Agreed, candidate: Candidate, crew: Crew) -> Launch:
     """Write down what is about to be asked, its name and the caps checked with no other process in between.
 
     Raises AlreadyExists for a name in use, Refused where a cap does not allow it, StateDamaged when the ledger cannot
@@ -150,8 +151,8 @@ def intend(market: Market, agreed: Agreed, candidate: Candidate, crew: Crew, min
     told = {"lag_s": repr(float(provider.lag_s)), "key": provider.identity}
 
     def decide(entries: list[Entry]) -> Mapping[str, str]:
-        launches = tuple(launch for launch in fold(entries) if launch.id not in mine)
-        name = agreed.wish.name or free_name((launch.name for launch in fold(entries)), taken, now)
+        launches = fold(entries)
+        name = agreed.wish.name or free_name((launch.name for launch in launches), taken, now)
         if name in taken or any(launch.is_open and launch.name == name for launch in launches):
             raise AlreadyExists(f"There is a pod {name!r} already.", hint="Choose another name.")
         simulated = candidate.offer.simulated
@@ -190,9 +191,10 @@ def check(candidate: Candidate, wish: RentWish, rental: Rental) -> None:
     """Refuse a pod that is not what was agreed. Raises RentalFailed naming what was asked and what came."""
     offer = candidate.offer
     agreed = candidate.usd_per_hour
+    billed = None if rental.usd_per_hour is None else rental.usd_per_hour + candidate.disk_usd_per_hour
     wrong = (
-        f"it costs ${rental.usd_per_hour:.3f}/h, and ${agreed:.3f}/h were agreed"
-        if rental.usd_per_hour is not None and rental.usd_per_hour > agreed + PRICE_SLACK_USD
+        f"it costs ${billed:.3f}/h, and ${agreed:.3f}/h were agreed"
+        if billed is not None and billed > agreed + PRICE_SLACK_USD
         else f"it has {rental.gpu_id}, and {offer.gpu_id} was ordered"
         if rental.gpu_id and rental.gpu_id != offer.gpu_id
         else f"it has {rental.gpu_count} GPUs, and {offer.gpu_count} were ordered"
@@ -225,6 +227,12 @@ def _rented(held: _Held) -> Work[None]:
     order = order_of(held.agreed.wish, held.candidate, held.launch, held.crew, held.agreed.policy)
     rental = yield from _asked(held, order)
     if rental is None:
+        row = find(held.market.ledger, held.launch.id)
+        if row is not None and row.ending_at is not None:  # nobody wants it any more, so none is rented in its place
+            raise RentalFailed(
+                f"The end of {row.name} was asked for while it was being rented; no pod came of it.",
+                launch=row.id, rental_id=row.rental_id, ended=True,
+            )  # fmt: skip
         raise NothingCame(f"The answer to {held.launch.order_name} was lost, and no pod came of it.")
     held.saw(rental)
     held.check(rental)
@@ -307,7 +315,8 @@ class _Held:
                 self.market.ledger.append("rent.refused", self.launch.id, why=f"never asked for: {why}")
             ending.end(self.market, self.launch, why=why, brake="create")
             return find(self.market.ledger, self.launch.id) or self.launch
-        except PodlabError:
+        except Exception:  # noqa: BLE001  # its ids are more than why its end could not be asked for
+            _log.exception("the end of %s could not be asked for", self.launch.name)
             return self.launch
 
     def failed(self, error: Exception) -> Exception:
@@ -322,8 +331,8 @@ class _Held:
             else "Nothing of it is billed."
         )
         return RentalFailed(
-            f"{after.name} could not be rented: {said}", launch=after.id, rental_id=after.rental_id or None,
-            ended=not after.is_open, hint=hint,
+            f"{after.name} could not be rented: {said}", launch=after.id,
+            rental_id=after.rental_id or self.launch.rental_id, ended=not after.is_open, hint=hint,
         )  # fmt: skip
 
     def replaced(self, draw: BadDraw) -> Work[None]:
@@ -331,14 +340,13 @@ class _Held:
 
         Raises RentalFailed when that does not come in time.
         """
-        draw.launch = self.launch.id
         yield Notice(f"{self.launch.name}: {draw.message} It is ended before another one is rented.", "warning")
         launch = self.let_go(f"a bad machine: {draw.message}"[:300])
         begun_at, problem = self.market.ticks(), ""
         while self.market.ticks() - begun_at < GONE_S:
             try:
                 launch = ending.prove(self.market, launch)
-                if not launch.is_open or launch.absent_at:
+                if not launch.is_open:
                     self.crew.drop(launch)
                     return
             except StateDamaged:

@@ -11,7 +11,7 @@ provider did not know the pod twice, `Launch.gap_s` apart, and not before a new 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from podlab.errors import NotAllowed, NotFound, PodlabError, ProviderError, StateDamaged
 from podlab.events import Stage, Work
@@ -39,6 +39,10 @@ def end(market: Market, launch: Launch, *, why: str, brake: str) -> None:
         known = find(market.ledger, launch.id) or launch
         if not known.is_open:
             return
+        if launch.rental_id and launch.rental_id not in known.ids:
+            # Whoever asks knows a pod of it that could not be written down when it came.
+            market.ledger.append("rent.live", launch.id, rental=launch.rental_id, **market.stamp())
+            known = find(market.ledger, launch.id) or launch
         if known.phase is not Phase.ENDING:
             market.ledger.append("rent.ending", launch.id, why=why, brake=brake)
         launch = known
@@ -76,7 +80,9 @@ def look(market: Market, launch: Launch, listed: Sequence[Rental], at: float) ->
     A pod that is missing from it is asked for by its id before it counts as absent. Raises as `prove` does.
     """
     launch = find(market.ledger, launch.id) or launch
-    rentals = _of(launch, listed) or _asked_for(market, launch)
+    rentals = _of(launch, listed)
+    if not any(rental.state is not RentalState.TERMINATED for rental in rentals):
+        rentals += _asked_for(market, launch, {rental.id for rental in rentals})
     if market.now() - at > STALE_S:
         return launch
     alive = sorted(
@@ -122,13 +128,18 @@ def _told(launch: Launch, problem: str) -> str:
 
 def _of(launch: Launch, rentals: Sequence[Rental]) -> tuple[Rental, ...]:
     """The pods of a listing that came of a launch: by their ids, or by the name that no other order has."""
-    return tuple(rental for rental in rentals if rental.id in launch.ids or rental.name == launch.order_name)
+    return tuple(
+        rental for rental in rentals
+        if rental.id in launch.ids or (launch.order_name and rental.name == launch.order_name)
+    )  # fmt: skip
 
 
-def _asked_for(market: Market, launch: Launch) -> tuple[Rental, ...]:
-    """The pods of a launch that the provider knows by id: a listing may be late, cut or hide some."""
+def _asked_for(market: Market, launch: Launch, told: Collection[str]) -> tuple[Rental, ...]:
+    """The pods of a launch that the provider knows by id, but for those it has `told` of: a listing may be late, cut or
+    hide some."""
     provider = market.provider(launch.provider)
-    return tuple(rental for each in launch.ids if (rental := provider.get(each)) is not None)
+    asked = (provider.get(each) for each in launch.ids if each not in told)
+    return tuple(rental for rental in asked if rental is not None)
 
 
 def _terminate(market: Market, launch: Launch, rental_id: str) -> str:

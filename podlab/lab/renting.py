@@ -15,6 +15,7 @@ from podlab.catalog.reading import geometry_of
 from podlab.errors import (
     AlreadyExists,
     BadArgument,
+    BadOrder,
     NotAllowed,
     NotFound,
     OutOfStock,
@@ -310,8 +311,7 @@ class _Walk:
         self.most_usd_per_hour = most_usd_per_hour
         self.trail: list[str] = []
         self.draws = 0
-        self.mine: set[str] = set()
-        """Launches of this create that came to nothing."""
+        self.refusals: list[BadOrder] = []
         self.bad: set[str] = set()
         """Data centers that gave a machine that was no good."""
 
@@ -321,14 +321,16 @@ class _Walk:
         return replace(self.quoted.policy, deadline_at=None if ttl_s is None else self.market.now() + ttl_s)
 
     def once(self, found: RentPlan) -> Work[Launch]:
-        """Try every candidate. Raises OutOfStock with the trail when none came."""
-        self.trail = []
+        """Try every candidate. Raises OutOfStock with the trail when none came, BadOrder where none was accepted."""
+        self.trail, self.refusals = [], []
         for candidate in at_price(found, self.most_usd_per_hour).candidates:
             launch = yield from self._tried(candidate, found.wish)
             if launch is not None:
                 return launch
             if self.trail:
                 yield Notice(self.trail[-1])
+        if self.refusals and len(self.refusals) == len(self.trail):
+            raise self.refusals[-1]
         raise OutOfStock(
             f"None of {len(found.candidates)} came: {'; '.join(self.trail)}", provider=found.wish.provider,
             hint="It may be the stock, or a list of places that is too narrow. Wait for one: --wait 1h --max-price "
@@ -344,13 +346,19 @@ class _Walk:
                 return None
             try:
                 agreed = Agreed(wish, self._policy())
-                return (yield from attempt(self.market, agreed, place, self.crew, frozenset(self.mine)))
+                return (yield from attempt(self.market, agreed, place, self.crew))
             except (OutOfStock, NotAllowed) as error:
                 self.trail.append(f"{candidate.title}: {error.message}")
                 return None
+            except BadOrder as error:
+                # 400 is also what a provider says to an order for what is not free, in words that change.
+                if error.status != 400:
+                    raise
+                self.trail.append(f"{candidate.title}: {error.message}")
+                self.refusals.append(error)
+                return None
             except BadDraw as draw:
                 self.trail.append(f"{candidate.title}: {draw.message}")
-                self.mine.add(draw.launch)
                 self.draws += 1
                 if self.draws >= DRAWS:
                     raise

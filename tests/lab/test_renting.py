@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from podlab.commands.drive import drive
 from podlab.errors import (
     AlreadyExists,
     BadArgument,
+    BadOrder,
     OutOfFunds,
     OutOfStock,
     Refused,
@@ -24,6 +25,7 @@ from podlab.events import Answer, Ask, Stage
 from podlab.lab import ending, pods, rented, renting, tenure
 from podlab.lab.launches import Phase, find
 from podlab.lab.readiness import Patience
+from podlab.sandbox.faults import Fault, refused
 from podlab.sandbox.records import Status
 from podlab.settings import home
 from podlab.transport import kept
@@ -105,6 +107,36 @@ def test_where_there_is_no_stock_the_next_candidate_is_tried(quick_shop: Shop) -
     first, second = quick_shop.launches()
     assert (first.gpu, first.phase, second.phase) == ("A40", Phase.REFUSED, Phase.LIVE)
     assert any("no longer any instances" in notice.text for notice in audience.notices)
+
+
+UNHEARD_OF = "the requested configuration cannot be scheduled at present"
+
+
+def unheard_of(opened: Shop, times: int | None) -> None:
+    opened.running.rest.faults.add(Fault(refused(400, UNHEARD_OF), method="POST", path="/v2/pods", times=times))
+
+
+def test_a_refusal_in_words_that_nobody_knows_is_followed_by_the_next_candidate(paper_shop: Shop) -> None:
+    """400 is a broken rule or no free machine, and only its words tell which: they may be others tomorrow."""
+    unheard_of(paper_shop, 1)
+    patient = Interrupter("rented", "RTX A6000")
+
+    with pytest.raises(KeyboardInterrupt):
+        paper_shop.create(audience=patient)
+
+    first, second = paper_shop.launches()
+    assert (first.gpu, first.phase, second.gpu) == ("A40", Phase.REFUSED, "RTX A6000")
+    assert any(UNHEARD_OF in notice.text for notice in patient.notices)
+
+
+def test_an_order_that_no_machine_is_given_for_is_told_as_such(paper_shop: Shop) -> None:
+    unheard_of(paper_shop, None)
+
+    with pytest.raises(BadOrder, match=UNHEARD_OF):
+        paper_shop.create()
+
+    assert {row.phase for row in paper_shop.launches()} == {Phase.REFUSED}
+    assert len(paper_shop.launches()) > 1
 
 
 @pytest.mark.parametrize("fault", ["created-500", "created-html", "created-reset", "created-cut"])
@@ -200,15 +232,16 @@ def test_a_price_that_rose_since_it_was_quoted_is_refused(paper_shop: Shop) -> N
 
 
 class Interrupter(Silent):
-    """Presses Ctrl-C at a stage."""
+    """Presses Ctrl-C at a stage, of the pod that it names."""
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, of: str = "") -> None:
         super().__init__(True)
         self.key: str | None = key
+        self.of = of
 
     def stage(self, stage: Stage) -> None:
         super().stage(stage)
-        if stage.key == self.key:
+        if stage.key == self.key and self.of in stage.text:
             self.key = None
             raise KeyboardInterrupt
 
@@ -222,6 +255,64 @@ def test_an_interrupt_ends_the_pod_that_is_not_ready(paper_shop: Shop, key: str)
     (row,) = paper_shop.launches()
     assert row.phase is (Phase.ENDING if key == "image" else Phase.REFUSED)
     assert "interrupted" in row.why
+
+
+class Somebody(Silent):
+    """Does something when a stage is told the first time, as another terminal would."""
+
+    def __init__(self, key: str, does: Callable[[], None]) -> None:
+        super().__init__(True)
+        self.key: str | None = key
+        self.does = does
+
+    def stage(self, stage: Stage) -> None:
+        super().stage(stage)
+        if stage.key == self.key:
+            self.key = None
+            self.does()
+
+
+def test_what_somebody_ends_while_it_is_looked_for_is_not_rented_anew(quick_shop: Shop) -> None:
+    quick_shop.fault("create-500")
+
+    def end() -> None:
+        (row,) = quick_shop.launches()
+        ending.end(quick_shop.market, row, why="it is not wanted any more", brake="person")
+
+    with pytest.raises(RentalFailed, match="asked for while it was being rented") as failed:
+        quick_shop.create(audience=Somebody("settle", end))
+
+    (row,) = quick_shop.launches()
+    assert (row.phase, failed.value.ended) == (Phase.ENDED, True)
+    assert quick_shop.running.company.pods == {}
+
+
+def test_a_price_that_rises_by_less_than_the_disk_costs_is_a_risen_price(paper_shop: Shop) -> None:
+    """Providers bill the disk beside what they call the price; what was agreed is both together."""
+    stock = paper_shop.running.company.stock
+
+    def rise() -> None:
+        stock.kinds["NVIDIA A40"] = replace(stock.kinds["NVIDIA A40"], secure_usd=0.404)
+
+    with pytest.raises(RentalFailed, match=r"costs \$0.410/h, and \$0.406/h were agreed"):
+        paper_shop.create(audience=Somebody("rented", rise))
+
+    assert paper_shop.living() == []
+
+
+def test_a_bad_machine_that_only_seems_gone_keeps_the_next_one_from_being_rented(paper_shop: Shop) -> None:
+    """Two are never billed at once, whatever a provider says of the first one for a while."""
+    paper_shop.fault("never-up")
+    paper_shop.fault("delete-404-back", seconds=30.0)
+    patience = Patience(image_s=150.0, poll_s=0.2 * QUICK)
+    crew = Alone(paper_shop.workspace, paper_shop.market, patience=patience)
+
+    with pytest.raises(KeyboardInterrupt):
+        drive(renting.create(paper_shop.market, WISH, crew), Interrupter("image", "-002"))
+
+    first, second = paper_shop.running.company.pods.values()
+    assert first.terminated_at is not None
+    assert second.created_at >= first.terminated_at
 
 
 def test_without_a_ledger_that_can_be_trusted_nothing_is_rented(paper_shop: Shop) -> None:

@@ -1,0 +1,143 @@
+"""The end of a pod, against a company in memory: what closes a row and what does not, whose pods are asked to end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from podlab.errors import StateDamaged
+from podlab.lab import ending
+from podlab.lab.launches import Launch, Phase, find
+from podlab.lab.market import Market
+from podlab.ledger import Entry, Ledger
+from podlab.renting import Rental, RentalState
+from tests.lab.company import Clock, Company, launched, market_of
+
+LATER_S = 600.0
+"""By then a new pod is in every listing."""
+
+
+class Full(Ledger):
+    """A ledger on a disk that is full while `is_full`."""
+
+    is_full = False
+
+    def append_checked(
+        self, verb: str, subject: str, decide: Callable[[list[Entry]], Mapping[str, str]]
+    ) -> Entry:  # fmt: skip
+        if self.is_full:
+            raise StateDamaged("it cannot be written")
+        return super().append_checked(verb, subject, decide)
+
+
+class Hiding(Company):
+    """Lists what it has as `shown` makes of it."""
+
+    shown: Callable[[tuple[Rental, ...]], tuple[Rental, ...]] = staticmethod(lambda rentals: rentals)
+
+    def list(self) -> tuple[Rental, ...]:
+        return self.shown(super().list())
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def company(clock: Clock) -> Hiding:
+    return Hiding(lambda: clock.true)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, clock: Clock) -> Full:
+    return Full(tmp_path / "ledger.jsonl", now=clock.now)
+
+
+@pytest.fixture
+def market(company: Hiding, clock: Clock, ledger: Full) -> Market:
+    return market_of(company, clock, ledger)
+
+
+def looked(market: Market, clock: Clock, id: str, times: int) -> Launch:
+    for _ in range(times):
+        clock.true += LATER_S
+        known = find(market.ledger, id)
+        assert known is not None
+        known = ending.prove(market, known)
+    return known
+
+
+def test_a_row_of_two_pods_is_not_closed_by_the_end_of_the_one_that_is_listed(
+    market: Market, company: Hiding, clock: Clock
+) -> None:
+    """The other one is hidden by the listing, and still billed: it is asked for by its id."""
+    id, first = launched(company, market.ledger, armed=False)
+    second = company.rent(first.name)
+    market.ledger.append("rent.extra", id, rental=second.id)
+    market.ledger.append("rent.ending", id, why="a test", brake="person")
+    gone = Rental(second.id, second.name, RentalState.TERMINATED)
+    company.terminate(second.id)
+    company.shown = lambda rentals: (gone,)
+
+    assert looked(market, clock, id, 1).is_open
+    assert company.alive() == [], "the hidden one was asked to end"
+    assert looked(market, clock, id, 3).phase is Phase.ENDED
+
+
+def test_the_id_of_a_pod_that_could_not_be_written_down_when_it_came_is_written_at_its_end(
+    market: Market, company: Hiding, ledger: Full
+) -> None:
+    id, machine = launched(company, ledger, live=False)
+    row = find(ledger, id)
+    assert row is not None and row.rental_id is None
+    company.shown = lambda rentals: ()
+
+    ending.end(market, Launch(**{**vars(row), "rental_id": machine.id}), why="a test", brake="create")
+
+    after = find(ledger, id)
+    assert after is not None and (after.rental_id, after.phase) == (machine.id, Phase.ENDING)
+    assert company.alive() == []
+
+
+def test_a_pod_is_asked_to_end_where_nothing_can_be_written(market: Market, company: Hiding, ledger: Full) -> None:
+    id, machine = launched(company, ledger, live=False)
+    row = find(ledger, id)
+    assert row is not None
+    ledger.is_full = True
+    company.shown = lambda rentals: ()
+
+    with pytest.raises(StateDamaged):
+        ending.end(market, Launch(**{**vars(row), "rental_id": machine.id}), why="a test", brake="create")
+
+    assert company.alive() == []
+
+
+@pytest.mark.parametrize("name", ["", "order", "order-1-1", "ORDER-1", "order-1 "])
+def test_a_pod_of_somebody_else_is_never_touched_however_much_it_looks_like_ours(
+    market: Market, company: Hiding, clock: Clock, name: str
+) -> None:
+    """Not even where a row lost its own name at the provider."""
+    for order in ("order-1", ""):
+        market.ledger.append("rent.ask", f"l{order}", name="order", order=order, provider="memory")
+        market.ledger.append("rent.ending", f"l{order}", why="a test", brake="person")
+    theirs = company.rent(name)
+
+    for order in ("order-1", ""):
+        assert looked(market, clock, f"l{order}", 3).phase is Phase.ENDED
+
+    assert company.alive() == [theirs]
+    assert "terminate" not in company.calls
+
+
+def test_one_absence_proves_nothing(market: Market, company: Hiding, clock: Clock) -> None:
+    id, _ = launched(company, market.ledger)
+    ending.end(market, find(market.ledger, id), why="a test", brake="person")  # type: ignore[arg-type]
+
+    first = looked(market, clock, id, 1)
+    again = ending.prove(market, first)
+
+    assert (first.is_open, again.is_open) == (True, True), "twice within the gap is once"
+    assert looked(market, clock, id, 1).phase is Phase.ENDED
