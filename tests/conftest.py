@@ -12,7 +12,7 @@ from tests import machines, vllm_cpu
 
 
 def pytest_configure() -> None:
-    """A suite that a script began in its background inherits that interrupts are ignored, and so would all it starts."""
+    """A suite begun in a script's background inherits that interrupts are ignored, and so would all that it starts."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
