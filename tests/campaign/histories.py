@@ -9,7 +9,8 @@ from typing import Literal
 from podlab.errors import PodlabError
 from podlab.sandbox.records import Pace
 from tests.campaign.clockwork import Blow, Clockwork, Killed, Process
-from tests.campaign.town import DRAWS, FAULTS, Town
+from tests.campaign.desk import DRAWS, FAULTS
+from tests.campaign.town import Town
 
 LONGEST_S = 3000.0
 """Behind the deadline of any pod, its lease, its grace and the proof of its end."""

@@ -22,8 +22,9 @@ from podlab.lab import ending
 from podlab.ledger import Ledger
 from podlab.settings import home
 from tests.campaign.clockwork import BEGINNING, Blow
+from tests.campaign.desk import DRAWS, FAULTS
 from tests.campaign.histories import Plan, Played, play, random_plan
-from tests.campaign.town import BOOT_GRACE_S, DRAWS, FAULTS, GRACE_S, Town
+from tests.campaign.town import BOOT_GRACE_S, GRACE_S, Town
 
 T = TypeVar("T")
 FULL = bool(os.environ.get("PODLAB_FULL"))

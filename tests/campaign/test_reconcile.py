@@ -18,7 +18,8 @@ from podlab.lab.reconcile import Reconciled, reconcile
 from podlab.sandbox.records import PodRecord, Status, Wanted
 from tests.audiences import Silent
 from tests.campaign.clockwork import Process
-from tests.campaign.town import NAME, WISH, Crew, Town
+from tests.campaign.desk import NAME, Crew
+from tests.campaign.town import WISH, Town
 
 T = TypeVar("T")
 
@@ -171,7 +172,7 @@ def test_another_key_of_the_same_account_is_believed_when_a_bill_vouches_for_it(
     launch, made = rent(town)
     town.clock.run(town.clock.now + 200.0)
     town.company.vanish(made.id)
-    monkeypatch.setattr("tests.campaign.town.Desk.identity", "a new key's")
+    monkeypatch.setattr("tests.campaign.desk.Desk.identity", "a new key's")
 
     look(town)
     town.clock.run(town.clock.now + 60.0)
@@ -200,7 +201,7 @@ def test_an_end_that_the_provider_refuses_is_written_down_all_the_same(
     def refuse(self: object, rental_id: str) -> None:
         raise error
 
-    monkeypatch.setattr("tests.campaign.town.Desk.terminate", refuse)
+    monkeypatch.setattr("tests.campaign.desk.Desk.terminate", refuse)
     done(town, lambda market: ending.end(market, launch, why="enough", brake="person"), for_s=5.0)
 
     (row,) = all_launches(town.ledger)
