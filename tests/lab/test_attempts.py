@@ -31,7 +31,7 @@ class Crew:
     """A computer with pods of these names and these caps; the rest is not asked for."""
 
     names: set[str] = field(default_factory=set)
-    caps_: Caps = Caps(max_pods=100)
+    caps_: Caps = field(default_factory=lambda: Caps(max_pods=100))
 
     def taken(self) -> Collection[str]:
         return self.names
@@ -67,7 +67,7 @@ def market() -> Market:
 
 def asked(crew: Crew, agreed: Agreed = AGREED) -> Launch | PodlabError:
     try:
-        return intend(market(), agreed, A40, crew, frozenset())
+        return intend(market(), agreed, A40, crew)
     except PodlabError as error:
         return error
 
@@ -75,7 +75,7 @@ def asked(crew: Crew, agreed: Agreed = AGREED) -> Launch | PodlabError:
 def test_the_row_says_all_that_is_needed_to_find_the_pod_and_to_rent_it_again() -> None:
     wish = RentWish(provider="memory", name="lab", for_model="tiny", notebook="a.ipynb")
 
-    launch = intend(market(), Agreed(wish, AGREED.policy), A40, Crew(), frozenset())
+    launch = intend(market(), Agreed(wish, AGREED.policy), A40, Crew())
 
     assert (launch.name, launch.phase, launch.model, launch.notebook) == ("lab", Phase.ASKED, "tiny", "a.ipynb")
     assert launch.order_name.startswith("lab-") and len(launch.order_name) == len("lab-") + 8
