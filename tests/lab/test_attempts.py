@@ -120,7 +120,7 @@ def test_a_default_name_is_the_day_and_one_more_than_the_highest_of_it() -> None
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"usd_per_hour": 0.5}, r"it costs \$0.500/h, and \$0.410/h were agreed"),
+        ({"usd_per_hour": 0.5}, r"it costs \$0.510/h, and \$0.410/h were agreed"),
         ({"gpu_id": "NVIDIA L4"}, "it has NVIDIA L4, and NVIDIA A40 was ordered"),
         ({"gpu_count": 0}, "it has 0 GPUs, and 1 were ordered"),
         ({"cloud": "community"}, "it is in the community cloud, and secure was ordered"),
