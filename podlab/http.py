@@ -226,7 +226,7 @@ class Http:
     def _failure(self, error: httpx2.HTTPError) -> HttpError:
         import httpx2
 
-        what = str(error) or type(error).__name__
+        what = re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
         sent = not isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout))
         return HttpError(f"{self.base_url} did not answer properly: {what}", sent=sent, hint="See: podlab model list")
 

@@ -213,6 +213,10 @@ def _models(attached: Attached) -> list[str]:
     except HttpError as error:
         if error.status == 404:
             return []
+        if error.status == 0:
+            raise HttpError(
+                error.message, sent=error.sent, hint="Is it running, and its address whole: http://HOST:PORT/v1?"
+            ) from error
         raise
     except (KeyError, TypeError):
         return []

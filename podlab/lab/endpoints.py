@@ -195,7 +195,9 @@ def reach(workspace: Workspace, name: str | None, on: str | None = None) -> Reac
         why = f" ({endpoint.cause})" if endpoint.cause else ""
         raise EngineNotReady(
             f"{endpoint.name} on {pod.name} is {endpoint.state}{why}{': ' if endpoint.detail else ''}{endpoint.detail}",
-            hint=f"See: podlab model logs {endpoint.name}",
+            hint=f"Start it again: podlab model restart {endpoint.name}"
+            if endpoint.state is EndpointState.STOPPED
+            else f"See: podlab model logs {endpoint.name}",
         )
     key = workspace.endpoint_key(pod, facts.id)
     reached = Reached(endpoint, endpoint.url, key, facts.served_name or facts.name)

@@ -81,3 +81,4 @@ def test_what_is_not_there_is_said_with_what_is(hub: StandIn) -> None:
     done = podlab("model", "delete", "org/tinny", "--yes")
     assert done.returncode == 1 and "Did you mean hf:org/tiny?" in done.stderr
     assert podlab("model", "cache", "--quota", "much").returncode == 2
+    assert podlab("model", "cache", "--quota", "5").returncode == 2, "somebody forgot the unit"

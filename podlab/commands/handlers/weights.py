@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from podlab.lab.workspace import Workspace
 
 NEXT_SHOWN = 5
+LEAST_QUOTA_BYTES = 1_000_000
+"""Below it somebody forgot the unit."""
 
 
 def search(workspace: Workspace, args: Namespace) -> Work[Outcome]:
@@ -134,8 +136,10 @@ def cache(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     from podlab.lab import pods, weights
 
     quota = None if args.quota in (None, "none") else parse_bytes(args.quota)
-    if quota == 0:
-        raise BadArgument("A quota of 0 has room for nothing.", hint="Give a size such as 200GB, or none.")
+    if quota is not None and quota < LEAST_QUOTA_BYTES:
+        raise BadArgument(
+            f"A quota of {bytes_text(quota)} has room for no model.", hint="Give a size such as 200GB, or none."
+        )
     if args.dry_run and args.quota is not None:
         said = "as much as there is room" if quota is None else bytes_text(quota)
         return Outcome(Plan((f"say on {pods.meant(workspace, args.on).name} that its models may take {said}",)))
