@@ -188,7 +188,7 @@ def test_what_runs_on_a_pod_needs_nothing_but_its_python() -> None:
     beside = {"hashing", "hub_requests", "pieces", "download"}
     installing = {("remote/setup.py", "package_index"), ("remote/setup.py", "pythons")}
     fetching = {(f"remote/{file}.py", other) for file in ("download", "pieces", "snapshot") for other in beside}
-    makers = {"safetensors_files", "gguf_kinds", "gguf_tokenizer", "convert"}
+    makers = {"safetensors_files", "gguf_kinds", "gguf_sentencepiece", "gguf_tokenizer", "convert"}
     converting = {(f"remote/{file}.py", other) for file in makers for other in (*makers, "gguf", "numpy")}
     assert strangers <= {("remote/llamacpp_server.py", "xllamacpp"), *fetching, *installing, *converting}
     rooms = {target_room(found.target) for found in all_imports() if room_of(found.file) == "remote"}

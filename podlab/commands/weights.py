@@ -70,8 +70,9 @@ VERBS = (
     ),
     Verb(
         "model", "convert", "Make a GGUF file of a model in safetensors, on its pod.", "weights.convert",
-        detail="It knows models of the Llama, Mistral, Qwen2 and Qwen3 kinds (dense ones) with a byte-level tokenizer, "
-        "and says why not another. The result is a model of the pod: pod:/PATH.gguf.",
+        detail="It knows models of the Llama, Mistral, Qwen2, Qwen3 and Gemma 3 kinds (dense ones that read text) with "
+        "a tokenizer of byte-level or SentencePiece's BPE, and says why not another. The result is a model of the pod: "
+        "pod:/PATH.gguf.",
         operands=(STORED,),
         options=(
             Option("--to", "what to make", values=("gguf",), default="gguf"),

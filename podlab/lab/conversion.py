@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PACKAGE = "gguf==0.19.0"
 """llama.cpp's own writer of GGUF files; it brings numpy. The version that the tests convert with."""
 NEED_BYTES = 400 << 20
-CONVERTER = ("safetensors_files.py", "gguf_kinds.py", "gguf_tokenizer.py", "convert.py")
+CONVERTER = ("safetensors_files.py", "gguf_kinds.py", "gguf_sentencepiece.py", "gguf_tokenizer.py", "convert.py")
 """The files of podlab/remote that convert, beside each other in a folder on the pod."""
 
 

@@ -64,11 +64,11 @@ def convert(args: argparse.Namespace) -> None:
     writer = gguf.GGUFWriter(part, kind.name, use_temp_file=True)
     writer.add_name(args.name)
     writer.add_file_type(TYPES[args.quant][1])
-    gguf_kinds.add_shape(writer, config)
+    gguf_kinds.add_shape(writer, kind, config)
     gguf_tokenizer.add_tokenizer(writer, args.model, config)
     for number, (name, target) in enumerate(targets.items()):
         say(args.dir, f"converting {target}", number, len(targets))
-        data, stored = quantised(kind.turn(target, tensors[name].read(), config), args.quant)
+        data, stored = quantised(kind.ready(target, tensors[name].read(), config), args.quant)
         writer.add_tensor(target, data, raw_dtype=stored)
     say(args.dir, "writing", len(targets), len(targets))
     writer.write_header_to_file()

@@ -27,15 +27,22 @@ ATTENTION = {
     "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output", "post_attention_layernorm": "ffn_norm",
     "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
 }  # fmt: skip
+GEMMA_3 = "gemma3"
+FULL, SLIDING = "full_attention", "sliding_attention"
 WHOLE = {"embed_tokens": "token_embd", "norm": "output_norm", "lm_head": "output"}
 
 
 class Kind:
     """An architecture of llama.cpp. `blocks` are names of a layer's weights on both sides, `biases` those of them that
-    may have one. `turned`: its heads are rotated by neighbours there and by halves here."""
+    may have one. `turned`: its heads are rotated by neighbours there and by halves here. `one_more`: its norms are kept
+    without the 1 that is added to them."""
 
-    def __init__(self, name: str, blocks: dict[str, str], biases: tuple[str, ...], turned: bool) -> None:
+    def __init__(
+        self, name: str, blocks: dict[str, str], biases: tuple[str, ...] = (), turned: bool = False,
+        one_more: bool = False, activation: str = "silu",
+    ) -> None:  # fmt: skip
         self.name, self.blocks, self.biases, self.turned = name, blocks, biases, turned
+        self.one_more, self.activation = one_more, activation
 
     def target(self, name: str) -> str:
         """llama.cpp's name of a weight. Raises Failure for one that such a model does not have."""
@@ -47,8 +54,10 @@ class Kind:
             return f"{WHOLE[outer]}.weight"
         raise Failure("unsupported_architecture", f"it has a weight {name[:80]!r}, which no {self.name} has")
 
-    def turn(self, target: str, weight: Any, config: dict[str, Any]) -> Any:
-        """A weight with its rows in llama.cpp's order."""
+    def ready(self, target: str, weight: Any, config: dict[str, Any]) -> Any:
+        """A weight as llama.cpp wants it."""
+        if self.one_more and target.endswith("norm.weight"):
+            return weight + 1.0
         heads = int(config["num_attention_heads"])
         per_part = {"attn_q": heads, "attn_k": int(config.get("num_key_value_heads") or heads)}
         count = per_part.get(target.split(".")[-2]) if self.turned else None
@@ -57,12 +66,20 @@ class Kind:
 
 QUERIES = ("attn_q", "attn_k", "attn_v")
 HEAD_NORMS = {"self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm"}
+AROUND = {
+    "post_attention_layernorm": "post_attention_norm", "pre_feedforward_layernorm": "ffn_norm",
+    "post_feedforward_layernorm": "post_ffw_norm",
+}  # fmt: skip
+"""Gemma's norms after each part of a layer."""
 LLAMA = Kind("llama", ATTENTION, (*QUERIES, "attn_output"), turned=True)
 KINDS = {
     "LlamaForCausalLM": LLAMA,
     "MistralForCausalLM": LLAMA,
-    "Qwen2ForCausalLM": Kind("qwen2", ATTENTION, QUERIES, turned=False),
-    "Qwen3ForCausalLM": Kind("qwen3", {**ATTENTION, **HEAD_NORMS}, (), turned=False),
+    "Qwen2ForCausalLM": Kind("qwen2", ATTENTION, QUERIES),
+    "Qwen3ForCausalLM": Kind("qwen3", {**ATTENTION, **HEAD_NORMS}),
+    "Gemma3ForCausalLM": Kind(
+        GEMMA_3, {**ATTENTION, **HEAD_NORMS, **AROUND}, one_more=True, activation="gelu_pytorch_tanh"
+    ),
 }
 
 
@@ -80,13 +97,16 @@ def kind_of(config: dict[str, Any]) -> Kind:
     if kind is None:
         raise Failure("unsupported_architecture", f"it is a {names[0]}, and this converter knows {', '.join(KINDS)}")
     windowed = "use_sliding_window" not in config or config["use_sliding_window"]  # else its length is of no effect
+    acts = config.get("hidden_activation") or config.get("hidden_act") or kind.activation
+    gemma = kind.name == GEMMA_3
     unknown = {
         "quantization_config": config.get("quantization_config"),
-        "sliding_window": config.get("sliding_window") if windowed else None,
+        "sliding_window": config.get("sliding_window") if windowed and not gemma else None,
         "mlp_bias": config.get("mlp_bias"),
-        "hidden_act": None if config.get("hidden_act", "silu") == "silu" else config["hidden_act"],
+        "activation": None if acts == kind.activation else acts,
         "partial_rotary_factor": None if config.get("partial_rotary_factor", 1) == 1 else "not 1",
-        "layer_types": [kind for kind in config.get("layer_types") or () if kind != "full_attention"][:1],
+        "layer_types": None if gemma else [each for each in config.get("layer_types") or () if each != FULL][:1],
+        **(strange_of_gemma(config) if gemma else {}),
     }
     for key, value in unknown.items():
         if value:
@@ -94,7 +114,25 @@ def kind_of(config: dict[str, Any]) -> Kind:
     return kind
 
 
-def add_shape(writer: Any, config: dict[str, Any]) -> None:
+def strange_of_gemma(config: dict[str, Any]) -> dict[str, Any]:
+    """What llama.cpp has fixed for Gemma 3, where a configuration says something else."""
+    layers, head = int(config.get("num_hidden_layers") or 0), config.get("head_dim")
+    usual = [FULL if number % 6 == 5 else SLIDING for number in range(layers)]
+    pattern = config.get("sliding_window_pattern") or config.get("_sliding_window_pattern") or 6
+    local = ((config.get("rope_parameters") or {}).get(SLIDING) or {}).get("rope_theta")
+    return {
+        "layer_types": None if config.get("layer_types", usual) == usual else config["layer_types"],
+        "sliding_window_pattern": None if pattern == 6 else pattern,
+        "rope_local_base_freq": None if (local or config.get("rope_local_base_freq") or 1e4) == 1e4 else "not 10000",
+        "query_pre_attn_scalar": None if config.get("query_pre_attn_scalar") == head else "not its head_dim",
+        "attn_logit_softcapping": config.get("attn_logit_softcapping"),
+        "final_logit_softcapping": config.get("final_logit_softcapping"),
+        "use_bidirectional_attention": config.get("use_bidirectional_attention"),
+        "attention_bias": config.get("attention_bias"),
+    }
+
+
+def add_shape(writer: Any, kind: Kind, config: dict[str, Any]) -> None:
     """The keys that say how large it is."""
     try:
         heads, width = int(config["num_attention_heads"]), int(config["hidden_size"])
@@ -110,14 +148,16 @@ def add_shape(writer: Any, config: dict[str, Any]) -> None:
         writer.add_rope_dimension_count(head)
         writer.add_layer_norm_rms_eps(float(config["rms_norm_eps"]))
         writer.add_vocab_size(int(config["vocab_size"]))
-        add_rope(writer, config, head)
+        if kind.name == GEMMA_3:
+            writer.add_sliding_window(int(config["sliding_window"]))
+        rope = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
+        add_rope(writer, config, rope.get(FULL) or rope, head)
     except (KeyError, TypeError, ValueError) as error:
         raise Failure("bad_config", f"config.json does not say its shape: {error!r}")
 
 
-def add_rope(writer: Any, config: dict[str, Any], head: int) -> None:
+def add_rope(writer: Any, config: dict[str, Any], rope: dict[str, Any], head: int) -> None:
     """How positions turn heads: by the base alone, by Llama 3's factors (a tensor), or by YaRN (keys)."""
-    rope = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
     base = float(config.get("rope_theta") or rope.get("rope_theta") or 10000.0)
     writer.add_rope_freq_base(base)
     how = rope.get("rope_type") or rope.get("type") or "default"

@@ -1,7 +1,8 @@
-"""A byte-level BPE tokenizer as Hugging Face writes it, into a GGUF file. Python 3.8, gguf; lies beside convert.py.
+"""A tokenizer as Hugging Face writes it, into a GGUF file: byte-level BPE, or SentencePiece's BPE.
 
 How text is cut before BPE is a name there, for which llama.cpp has rules of its own (src/llama-vocab.cpp). A tokenizer
-that cuts in any other way is refused: it would get other tokens than the model was trained with.
+that cuts in any other way is refused: it would get other tokens than the model was trained with. Python 3.8, gguf; lies
+beside convert.py.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from podlab.remote import gguf_sentencepiece
     from podlab.remote.safetensors_files import Failure, document
 else:
+    import gguf_sentencepiece
     from safetensors_files import Failure, document
 
 WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
@@ -55,26 +58,17 @@ def expression_of(step: dict[str, Any]) -> str:
 
 
 def add_tokenizer(writer: Any, folder: str, config: dict[str, Any]) -> None:
-    """The vocabulary, the merges, the special tokens, the chat template."""
+    """The vocabulary, how text becomes of it, the special tokens, the chat template."""
     tokenizer, settings = document(folder, "tokenizer.json"), document(folder, "tokenizer_config.json")
-    if not tokenizer:
-        raise Failure("missing_tokenizer", "there is no tokenizer.json")
-    cut = cut_of(tokenizer)
     added = {token["id"]: token for token in tokenizer.get("added_tokens") or ()}
-    tokens = {number: token for token, number in tokenizer["model"]["vocab"].items()}
-    tokens.update({number: token["content"] for number, token in added.items()})
-    kinds = {number: gguf.TokenType.CONTROL if token.get("special") else gguf.TokenType.USER_DEFINED
-             for number, token in added.items()}  # fmt: skip
-    size = int(config["vocab_size"])
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(cut)
-    writer.add_token_list([tokens.get(number, f"[PAD{number}]") for number in range(size)])
-    writer.add_token_types([
-        kinds.get(number, gguf.TokenType.NORMAL if number in tokens else gguf.TokenType.UNUSED)
-        for number in range(size)
-    ])  # fmt: skip
-    merges = tokenizer["model"]["merges"]
-    writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in merges])
+    model = os.path.join(folder, "tokenizer.model")
+    by_bytes = bool(tokenizer) and not (tokenizer.get("model") or {}).get("byte_fallback")
+    if by_bytes or not os.path.exists(model):
+        begins = add_bytes(writer, tokenizer, added, int(config["vocab_size"])) == "llama-bpe"
+    else:
+        with open(model, "rb") as file:
+            gguf_sentencepiece.add_pieces(writer, file.read(), added, int(config["vocab_size"]))
+        begins = True
     for name, add in (
         ("bos", writer.add_bos_token_id),
         ("eos", writer.add_eos_token_id),
@@ -84,10 +78,31 @@ def add_tokenizer(writer: Any, folder: str, config: dict[str, Any]) -> None:
         number = number[0] if isinstance(number, list) and number else number
         if isinstance(number, int):
             add(number)
-    writer.add_add_bos_token(bool(settings.get("add_bos_token", cut == "llama-bpe")))
+    writer.add_add_bos_token(bool(settings.get("add_bos_token", begins)))
     template = template_of(folder, settings)
     if template is not None:
         writer.add_chat_template(template)
+
+
+def add_bytes(writer: Any, tokenizer: dict[str, Any], added: dict[int, dict[str, Any]], size: int) -> str:
+    """A byte-level BPE vocabulary with its merges; llama.cpp's name for how text is cut."""
+    if not tokenizer:
+        raise Failure("missing_tokenizer", "there is no tokenizer.json")
+    cut = cut_of(tokenizer)
+    tokens = {number: token for token, number in tokenizer["model"]["vocab"].items()}
+    tokens.update({number: token["content"] for number, token in added.items()})
+    kinds = {number: gguf.TokenType.CONTROL if token.get("special") else gguf.TokenType.USER_DEFINED
+             for number, token in added.items()}  # fmt: skip
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(cut)
+    writer.add_token_list([tokens.get(number, f"[PAD{number}]") for number in range(size)])
+    writer.add_token_types([
+        kinds.get(number, gguf.TokenType.NORMAL if number in tokens else gguf.TokenType.UNUSED)
+        for number in range(size)
+    ])  # fmt: skip
+    merges = tokenizer["model"]["merges"]
+    writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in merges])
+    return cut
 
 
 def template_of(folder: str, settings: dict[str, Any]) -> str | None:

@@ -24,15 +24,29 @@ PROGRAMS = Path(__file__).parents[1] / "programs"
 CONVERTER = Path(__file__).parents[2] / "podlab" / "remote" / "convert.py"
 NEAR = 0.05
 """Of a logarithm of a probability: llama.cpp keeps keys and values in 16 bits."""
-REFUSED: list[tuple[str, dict[str, Any], str]] = [
-    ("config.json", {"architectures": ["MambaForCausalLM"]}, "it is a MambaForCausalLM, and this converter knows"),
-    ("config.json", {"sliding_window": 64, "use_sliding_window": True}, "its sliding_window is 64, which is not known"),
-    ("config.json", {"layer_types": ["full_attention", "sliding_attention"]}, "its layer_types"),
-    ("config.json", {"rope_parameters": {"rope_type": "longrope"}}, "its positions are turned by"),
-    ("config.json", {"architectures": ["Qwen2ForCausalLM"]}, "which no qwen2 has"),
-    ("config.json", {"num_hidden_layers": None}, "config.json does not say its shape"),
-    ("tokenizer.json", {"pre_tokenizer": {"type": "Whitespace"}}, "cuts text in a way that is not known"),
-    ("tokenizer.json", {"normalizer": {"type": "Lowercase"}}, "not byte-level BPE"),
+REFUSED: list[tuple[str, str, dict[str, Any] | bytes, str]] = [
+    (
+        "qwen3",
+        "config.json",
+        {"architectures": ["MambaForCausalLM"]},
+        "it is a MambaForCausalLM, and this",
+    ),
+    (
+        "qwen3",
+        "config.json",
+        {"sliding_window": 64, "use_sliding_window": True},
+        "its sliding_window is 64",
+    ),
+    ("qwen3", "config.json", {"layer_types": ["full_attention", "sliding_attention"]}, "its layer_types"),
+    ("qwen3", "config.json", {"rope_parameters": {"rope_type": "longrope"}}, "its positions are turned by"),
+    ("qwen3", "config.json", {"architectures": ["Qwen2ForCausalLM"]}, "which no qwen2 has"),
+    ("qwen3", "config.json", {"num_hidden_layers": None}, "config.json does not say its shape"),
+    ("qwen3", "tokenizer.json", {"pre_tokenizer": {"type": "Whitespace"}}, "cuts text in a way that is not known"),
+    ("qwen3", "tokenizer.json", {"normalizer": {"type": "Lowercase"}}, "not byte-level BPE"),
+    ("spm", "tokenizer.model", b"\x0a\x7fhalf", "tokenizer.model is damaged"),
+    ("spm", "tokenizer.model", b"\x12\x02\x18\x01", "SentencePiece model is not BPE"),
+    ("gemma3", "config.json", {"final_logit_softcapping": 30.0}, "its final_logit_softcapping is 30.0"),
+    ("gemma3", "config.json", {"layer_types": ["full_attention"] * 7}, "its layer_types"),
 ]
 
 
@@ -76,8 +90,8 @@ def said(pairs: list[tuple[str, Path]]) -> list[dict[str, Any]]:
 
 @pytest.mark.timeout(600)
 def test_each_kind_says_what_its_weights_say_and_what_is_not_known_is_refused(workspace: Workspace, made: Path) -> None:
-    """Greedy text, probabilities and tokens: biases, norms of heads, tied embeddings, scaled positions, ways of
-    cutting text."""
+    """Greedy text, probabilities and tokens: biases, norms of heads, tied embeddings, scaled positions, sliding windows, ways
+    of cutting text."""
     folders = sorted(made.iterdir())
     pairs = [(converted(workspace, folders[0]), folders[0])]
     (python,) = (Path(workspace.side(LOCAL).hello().home) / "envs").glob("gguf-*/bin/python")
@@ -93,10 +107,13 @@ def test_each_kind_says_what_its_weights_say_and_what_is_not_known_is_refused(wo
         for token, logarithm in reference["likeliest"].items():
             assert told["likeliest"][token] == pytest.approx(logarithm, abs=NEAR), file
 
-    for file, change, why in REFUSED:
+    for kind, file, change, why in REFUSED:
         folder = made.parent / "changed"
-        shutil.copytree(made / "qwen3", folder)
-        (folder / file).write_text(json.dumps({**json.loads((folder / file).read_text()), **change}))
+        shutil.copytree(made / kind, folder)
+        if isinstance(change, dict):
+            (folder / file).write_text(json.dumps({**json.loads((folder / file).read_text()), **change}))
+        else:
+            (folder / file).write_bytes(change)
         done = subprocess.run(
             [*alone, "--model", str(folder), "--to", f"{made.parent}/no.gguf"], capture_output=True, text=True
         )

@@ -1,6 +1,6 @@
 """Write small models of random weights, and what transformers makes of them: a reference for converters.
 
-    random_models.py FOLDER        with a Python that has torch, transformers and tokenizers
+    random_models.py FOLDER        with a Python that has vLLM, and so torch and transformers
 
 Of each: FOLDER/NAME with its safetensors, config.json and tokenizer.json, and FOLDER/NAME/reference.json with what
 follows a prompt of token ids greedily, the logarithms of the first token's likeliest, and the tokens of some text.
@@ -8,11 +8,13 @@ follows a prompt of token ids greedily, the logarithms of the first token's like
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
+import sentencepiece
 import torch
 import transformers
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -40,6 +42,19 @@ def shapes() -> dict[str, tuple[str, str, dict[str, Any]]]:
         "mistral": ("Mistral", "gpt-2", {"sliding_window": None, "head_dim": 32}),
         "qwen2": ("Qwen2", "qwen2", {"rope_parameters": PLAIN, "tie_word_embeddings": True}),
         "qwen2-yarn": ("Qwen2", "qwen2", {"rope_parameters": YARN}),
+        "spm": ("Llama", "sentencepiece", {}),
+        "gemma3": (
+            "Gemma3Text",
+            "sentencepiece-bare",
+            {
+                "num_hidden_layers": 7,
+                "head_dim": 32,
+                "query_pre_attn_scalar": 32,
+                "sliding_window": 16,
+                "tie_word_embeddings": True,
+                "initializer_range": 0.1,
+            },
+        ),
         "qwen3": ("Qwen3", "qwen2", {"rope_parameters": PLAIN, "head_dim": 32}),
     }
 
@@ -66,18 +81,37 @@ def tokenizer_of(cut: str) -> Tokenizer:
     return made
 
 
+def pieces(file: Path, *, prefix: bool) -> list[int]:
+    """Write a SentencePiece model; the tokens of the text by it."""
+    sentences = [line for text in CORPUS * 20 for line in text.splitlines() if line.strip()]
+    made = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(sentences), model_writer=made, vocab_size=460, model_type="bpe", byte_fallback=True,
+        hard_vocab_limit=False, split_digits=True, normalization_rule_name="identity", remove_extra_whitespaces=False,
+        add_dummy_prefix=prefix, bos_id=0, eos_id=1, unk_id=2, minloglevel=3,
+    )  # fmt: skip
+    file.write_bytes(made.getvalue())
+    return list(sentencepiece.SentencePieceProcessor(model_proto=made.getvalue()).encode(TEXT))
+
+
 def make(folder: Path, architecture: str, cut: str, special: dict[str, Any]) -> None:
     """One model and its reference."""
     torch.manual_seed(7)
     config = getattr(transformers, f"{architecture}Config")(**{**SHAPE, **special})
-    model = getattr(transformers, f"{architecture}ForCausalLM")(config).float().eval()
+    causal = "Gemma3ForCausalLM" if architecture == "Gemma3Text" else f"{architecture}ForCausalLM"
+    model = getattr(transformers, causal)(config).float().eval()
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if weight.ndim == 1:  # norms of ones and biases of zeros would hide that they are missing
-                weight.copy_(torch.randn_like(weight) * 0.3 + (1.0 if "norm" in name else 0.0))
+                usual = 1.0 if "norm" in name and "Gemma" not in architecture else 0.0
+                weight.copy_(torch.randn_like(weight) * 0.3 + usual)
     model.save_pretrained(folder)
-    tokenizer = tokenizer_of(cut)
-    tokenizer.save(str(folder / "tokenizer.json"))
+    if cut.startswith("sentencepiece"):
+        tokens = pieces(folder / "tokenizer.model", prefix=cut == "sentencepiece")
+    else:
+        tokenizer = tokenizer_of(cut)
+        tokenizer.save(str(folder / "tokenizer.json"))
+        tokens = tokenizer.encode(TEXT).ids
     (folder / "tokenizer_config.json").write_text(json.dumps({"add_bos_token": False}))
     prompt = [5 + number * 7 % 600 for number in range(90)]
     ids, first = torch.tensor([prompt]), None
@@ -89,7 +123,7 @@ def make(folder: Path, architecture: str, cut: str, special: dict[str, Any]) -> 
     assert first is not None
     likeliest = first.topk(5)
     reference = {
-        "prompt": prompt, "greedy": ids[0, len(prompt) :].tolist(), "text": TEXT, "tokens": tokenizer.encode(TEXT).ids,
+        "prompt": prompt, "greedy": ids[0, len(prompt) :].tolist(), "text": TEXT, "tokens": tokens,
         "likeliest": dict(zip(map(str, likeliest.indices.tolist()), likeliest.values.tolist(), strict=True)),
     }  # fmt: skip
     (folder / "reference.json").write_text(json.dumps(reference))
