@@ -90,8 +90,8 @@ def said(pairs: list[tuple[str, Path]]) -> list[dict[str, Any]]:
 
 @pytest.mark.timeout(600)
 def test_each_kind_says_what_its_weights_say_and_what_is_not_known_is_refused(workspace: Workspace, made: Path) -> None:
-    """Greedy text, probabilities and tokens: biases, norms of heads, tied embeddings, scaled positions, sliding windows, ways
-    of cutting text."""
+    """Greedy text, probabilities, tokens: biases, norms of heads, tied embeddings, scaled positions, sliding windows,
+    ways of cutting text."""
     folders = sorted(made.iterdir())
     pairs = [(converted(workspace, folders[0]), folders[0])]
     (python,) = (Path(workspace.side(LOCAL).hello().home) / "envs").glob("gguf-*/bin/python")
