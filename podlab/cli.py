@@ -230,6 +230,7 @@ def _complain(error: Exception, *, as_json: bool) -> int:
     from podlab.display.sanitize import line as safe
     from podlab.errors import PodlabError, tracebacks_shown
     from podlab.secrets import redact
+    from podlab.terminal import fitted
 
     assert isinstance(error, PodlabError)
     if tracebacks_shown():
@@ -241,5 +242,6 @@ def _complain(error: Exception, *, as_json: bool) -> int:
         print(json.dumps({"error": fields}, ensure_ascii=False, indent=2))
     else:
         first, *more = [safe(redact(text)) for text in error.lines()]
-        sys.stderr.write(f"podlab: {first}\n" + "".join(f"  {text}\n" for text in more))
+        told = [f"podlab: {first}", *(f"  {text}" for text in more)]
+        sys.stderr.write("".join(f"{fitted(text, hang='  ')}\n" for text in told))
     return error.exit_code

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -13,6 +15,16 @@ from podlab.secrets import redact
 
 if TYPE_CHECKING:
     from rich.status import Status
+
+
+def fitted(text: str, hang: str = "") -> str:
+    """A line of words as a person's terminal shows it whole, broken between words; as it is where nobody looks."""
+    if not sys.stderr.isatty() or len(text) < (width := shutil.get_terminal_size().columns):
+        return text
+    return textwrap.fill(
+        text, max(40, width - 1), subsequent_indent=hang, break_on_hyphens=False, break_long_words=False,
+        drop_whitespace=True,
+    )  # fmt: skip
 
 
 class Terminal:
@@ -69,16 +81,16 @@ class Terminal:
 
     def notice(self, notice: Notice) -> None:
         self._clear()
-        sys.stderr.write(safe_line(redact(notice.text)) + "\n")
+        sys.stderr.write(fitted(safe_line(redact(notice.text))) + "\n")
         sys.stderr.flush()
 
     def ask(self, ask: Ask) -> Answer:
         self._clear()
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             return None
-        sys.stderr.write("".join(f"{line}\n" for line in questions.lines(ask)))
+        sys.stderr.write("".join(f"{fitted(line)}\n" for line in questions.lines(ask)))
         for _ in range(questions.TRIES):
-            sys.stderr.write(questions.prompt(ask, "[yes/no]"))
+            sys.stderr.write(fitted(questions.prompt(ask, "[yes/no]").rstrip()) + " ")
             sys.stderr.flush()
             typed = sys.stdin.readline()
             if not typed:  # the end of input is no answer

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import pty
 import shlex
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 from typing import Any
 
@@ -329,6 +332,26 @@ def test_what_the_disk_refuses_is_an_error_of_ours() -> None:
     done = podlab("config", "set", "pod", "local", check=False)
     assert done.returncode == 1 and done.stderr.startswith(f"podlab: {home}/config.lock cannot be used")
     assert "Traceback" not in done.stderr
+
+
+def test_a_terminal_gets_no_word_in_two_pieces() -> None:
+    """Errors, notices and questions are broken between words there; where nobody looks a line stays a line."""
+    words = ["model", "show", "an-endpoint-with-quite-a-long-name", "--on", "a-pod-with-a-long-name-that-is-not-there"]
+    plain = podlab(*words, check=False).stderr
+    assert max(map(len, plain.splitlines())) > 60
+    main, child = pty.openpty()
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 50, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    process = subprocess.Popen([*CLI, *words], stdin=child, stdout=child, stderr=child, env=environment)
+    os.close(child)
+    said = b""
+    with contextlib.suppress(OSError):  # how a terminal ends that nobody writes to any more
+        while piece := os.read(main, 65536):
+            said += piece
+    process.wait(timeout=60)
+    os.close(main)
+    assert max(map(len, said.decode().splitlines())) < 50
+    assert said.decode().split() == plain.split()
 
 
 def test_slashes_in_a_conversation(tiny: str, tmp_path: Path) -> None:

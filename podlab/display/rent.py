@@ -29,6 +29,7 @@ from podlab.commands.rent_results import (
 )
 from podlab.display.layout import Block, Cell, Facts, Head, Line, Steps, Table, Tone, Verbatim
 from podlab.display.tables import Column, age_cell, memory_cell, moment_text, table_by, table_of, text_cell
+from podlab.lab.brakes import Rules
 from podlab.renting import Account, Stock
 from podlab.types import Check
 from podlab.units import age_text, duration_text, usd_text
@@ -105,10 +106,17 @@ def ends_cell(rental: RentalDetail, now: float) -> Cell:
     """When its deadline ends it, the exact time behind it; for one that has ended, when that was."""
     if rental.ended_at is not None:
         return Cell(age_text(rental.ended_at, now), hover=moment_text(rental.ended_at))
-    if rental.deadline_at is None:
+    if (ends_at := _ends_at(rental)) is None:
         return Cell("no deadline" if rental.protection else "-")
-    left_s = rental.deadline_at - now
-    return Cell(f"in {duration_text(left_s)}" if left_s > 0 else "overdue", hover=moment_text(rental.deadline_at))
+    left_s = ends_at - now
+    return Cell(f"in {duration_text(left_s)}" if left_s > 0 else "overdue", hover=moment_text(ends_at))
+
+
+def _ends_at(rental: RentalDetail) -> float | None:
+    """When its deadline ends it: a stopped pod's disk is kept for a while behind it."""
+    if rental.deadline_at is None:
+        return None
+    return rental.deadline_at + (Rules().stopped_kept_s if rental.state == "stopped" else 0.0)
 
 
 _OFFERS = (
@@ -253,10 +261,12 @@ def _protection(rental: RentalDetail) -> Cell:
 def _limits(rental: RentalDetail, now: float) -> str:
     """'ends in 1 h 20 min, at $10.00, when idle for 30 min, or 10 min after the last word from here'."""
     found = []
-    if rental.deadline_at is not None:
-        found.append(f"in {duration_text(max(0.0, rental.deadline_at - now))}")
+    if (ends_at := _ends_at(rental)) is not None:
+        found.append(f"in {duration_text(max(0.0, ends_at - now))}")
     if rental.budget_usd is not None:
         found.append(f"at {usd_text(rental.budget_usd)}")
+    if rental.state == "stopped":  # nothing on it is idle, and no switch runs there
+        return f"ends {' or '.join(found) or 'never by itself'}, if this computer is there to end it"
     if rental.idle_s is not None:
         found.append(f"when idle for {duration_text(rental.idle_s)}")
     if rental.lease_s is not None:

@@ -109,7 +109,10 @@ def keep(launch: Launch, rental: Rental, *, name: str | None = None) -> Pod:
 
 
 def drop(workspace: Workspace, pod_ids: Iterable[str]) -> list[str]:
-    """Take pods out of the registry, with what is kept of them here; the names of those that stood there."""
+    """Take pods out of the registry, with what is kept of them here; the names of those that stood there.
+
+    One that is in use stays the one in use, and is told as missing: a command meant for it must not run elsewhere.
+    """
     wanted = set(pod_ids)
     gone = [pod for pod in pods.all_pods() if pod.id in wanted and is_rented(pod)]
     if not gone:
@@ -120,8 +123,6 @@ def drop(workspace: Workspace, pod_ids: Iterable[str]) -> list[str]:
         for pod in gone:
             if table.get(pod.name, {}).get("id") == pod.id:
                 del table[pod.name]
-                if document.get("pod") == pod.name:
-                    del document["pod"]
 
     settings.update_config(change)
     for pod in gone:

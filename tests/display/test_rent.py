@@ -122,6 +122,15 @@ def test_a_plan_has_a_price_sheet_and_a_reason_for_each_refusal(width: int) -> N
     assert "no stock now RTX A6000, RTX A5000" in said and "not among the preferred GPUs L4" in said
 
 
+def test_a_stopped_pod_is_said_to_end_by_what_can_end_it() -> None:
+    """Nothing on it is idle and no switch runs there; its disk is kept for a week behind its deadline."""
+    stopped = replace(RENTAL, state="stopped", protection="partly")
+    said = flat(text(stopped, now=NOW))
+    assert "limits ends in 7 d 4 h or at $10.00, if this computer is there to end it" in said
+    table = flat(shown(PodList((), (stopped,)), 200))
+    assert "in 7 d 4 h" in table
+
+
 def test_a_plan_without_limits_says_so() -> None:
     said = text(PodPlan("lab", "runpod", False, (TRIED,), 0.4), now=NOW)
     assert "none: nothing limits it (no budget)" in said and "may be idle for ever" in said

@@ -88,7 +88,8 @@ def test_what_may_be_billed_is_not_forgotten(workspace: Workspace) -> None:
     assert [pod.name for pod in pods.all_pods()] == ["local"]
 
 
-def test_the_pod_in_use_is_the_local_one_again_when_it_is_gone(workspace: Workspace) -> None:
+def test_what_is_meant_for_a_pod_that_is_gone_does_not_run_on_this_computer(workspace: Workspace) -> None:
+    """A brake ends a pod at any time; the next command may be `pod run rm -r data`."""
     launch = asked()
     rented.keep(launch, rental())
     pods.use(workspace, "lab")
@@ -96,7 +97,9 @@ def test_the_pod_in_use_is_the_local_one_again_when_it_is_gone(workspace: Worksp
 
     rented.drop_ended(workspace, Ledger())
 
-    assert settings.value("pod") == ("local", "default")
+    assert settings.value("pod") == ("lab", "file")
+    with pytest.raises(NotFound, match="no pod 'lab', and config.toml says that it is the one in use"):
+        pods.meant(Workspace.open(), None)
 
 
 def test_the_key_is_made_once_and_opens_what_its_public_half_is_put_into() -> None:

@@ -29,7 +29,7 @@ def terminate(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     if open_ones:
         answer = yield _question(market, open_ones)
         if not answer:
-            raise Refused("Nothing was ended: they are billed on.", hint="Repeat with --yes")
+            raise Refused("Nothing was ended, so the bill goes on.", hint="Repeat with --yes")
     ended = yield from _end(market, open_ones, wait=not args.no_wait)
     after = {launch.id: launch for launch in (*meant, *ended)}
     left = [launch for launch in after.values() if launch.is_open]

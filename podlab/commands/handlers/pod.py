@@ -104,7 +104,7 @@ def detail_of_pod(workspace: Workspace, pod: Pod, *, host_key: str | None) -> Wo
     try:
         facts = yield from pods.reach(workspace, pod, host_key=host_key)
     except (LinkLost, Unreachable) as error:
-        if error.hint:
+        if error.hint and pod.rental_id is None:  # of a rented one its company says more
             yield Notice(error.hint)
         return _detail(pods.status_of(workspace, pod, error), None)
     detail = _detail(pods.status_of(workspace, pod, facts), facts)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from podlab.commands.rent_results import RentalDetail
 from podlab.errors import BadArgument, NotFound, PodlabError
 from podlab.events import Notice, Work
+from podlab.renting import RentalState
 
 if TYPE_CHECKING:
     from podlab.lab.launches import Launch
@@ -57,6 +58,12 @@ def of_pod(workspace: Workspace, pod: Pod) -> Work[RentalDetail | None]:
         rental = market.provider(launch.provider).get(launch.rental_id) if launch.rental_id else None
     except PodlabError as error:
         yield Notice(f"{launch.provider} does not say how it is now: {error.message}", "warning")
+    else:
+        if launch.rental_id and launch.is_open and rental is None:
+            said = f"{launch.provider} does not know {pod.name} now. What is told of it here is what it was before; it "
+            yield Notice(f"{said}counts as billed until {launch.provider} has said so twice.", "warning")
+        elif rental is not None and rental.state is RentalState.STOPPED:
+            yield Notice(f"{pod.name} is stopped. Start it: podlab pod start {pod.name}")
     return detail_of(launch, market.now(), rental=rental)
 
 
@@ -110,4 +117,4 @@ def _state(launch: Launch, rental: Rental | None) -> str:
 def _why(launch: Launch) -> str:
     """Why it had to end, and who saw to it."""
     who = WHO.get(launch.brake, launch.brake)
-    return f"{launch.why} ({who})" if launch.why and who else launch.why
+    return f"{launch.why} ({who})" if launch.why and who and who not in launch.why else launch.why
