@@ -34,6 +34,7 @@ from podlab.transport.host_keys import HostKeys
 from tests.audiences import Silent
 from tests.lab.shop import WISH, Alone, Shop, shop
 from tests.machines import free_port
+from tests.processes import wait_until
 
 QUICK = 20.0
 """How fast time passes where something has to be waited for."""
@@ -407,12 +408,23 @@ def test_a_tunnel_leads_there_again_after_a_stop_and_a_start(either_shop: Shop) 
     second.close()
 
 
+def answers(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), 5) as connection:
+            return connection.recv(4) == b"SSH-"
+    except OSError:
+        return False
+
+
 def test_a_pod_that_moved_is_followed_where_it_is_now(open_shop: Shop) -> None:
     """Its public port changes while nobody looks: the next command asks the provider where it is."""
     launch = open_shop.create(replace(WISH, name="lab"))
     before = pods.find("lab")
     open_shop.workspace.drop_transport(before.id)
     open_shop.fault("new-port")
+    assert before.address is not None
+    port = before.address.port or 0
+    wait_until(lambda: not answers(port), timeout_s=30, why="the old port leads nowhere any more")
 
     assert open_shop.workspace.side(before).hello().uid == 0
     assert pods.find("lab").address != before.address
