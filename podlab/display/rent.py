@@ -55,7 +55,7 @@ def simulated_names(rows: Iterable[tuple[str, str]]) -> tuple[Line, ...]:
     for name, company in rows:
         named.setdefault(company, []).append(name)
     return tuple(
-        Line(Cell(f"Simulated: {', '.join(names)}. {company} is a pretended company.", tone="busy"))
+        Line(Cell(f"Simulated: {', '.join(dict.fromkeys(names))}. {company} is a pretended company.", tone="busy"))
         for company, names in named.items()
     )
 
@@ -106,6 +106,8 @@ def ends_cell(rental: RentalDetail, now: float) -> Cell:
     """When its deadline ends it, the exact time behind it; for one that has ended, when that was."""
     if rental.ended_at is not None:
         return Cell(age_text(rental.ended_at, now), hover=moment_text(rental.ended_at))
+    if rental.state == "ending":
+        return Cell("its end is asked for", "busy")
     if (ends_at := _ends_at(rental)) is None:
         return Cell("no deadline" if rental.protection else "-")
     left_s = ends_at - now
@@ -260,6 +262,8 @@ def _protection(rental: RentalDetail) -> Cell:
 
 def _limits(rental: RentalDetail, now: float) -> str:
     """'ends in 1 h 20 min, at $10.00, when idle for 30 min, or 10 min after the last word from here'."""
+    if rental.state == "ending":
+        return "its end is asked for; it counts as billed until that is proven"
     found = []
     if (ends_at := _ends_at(rental)) is not None:
         found.append(f"in {duration_text(max(0.0, ends_at - now))}")
@@ -284,7 +288,7 @@ def rental_table(rentals: Sequence[RentalDetail], now: float) -> tuple[Block, ..
     lines = [
         Line(Cell(f"{rental.name} is {_SURE[rental.protection]}: {rental.protection_detail or rental.worst}", "bad"))
         for rental in rentals
-        if rental.protection in _SURE
+        if rental.protection in _SURE and rental.state != "ending"
     ]
     pretended = simulated_names((rental.name, rental.provider) for rental in rentals if rental.simulated)
     return (table, *pretended, *lines)

@@ -131,6 +131,15 @@ def test_a_stopped_pod_is_said_to_end_by_what_can_end_it() -> None:
     assert "in 7 d 4 h" in table
 
 
+def test_a_pod_whose_end_is_asked_for_is_not_said_to_end_at_its_limits() -> None:
+    ending = replace(RENTAL, state="ending", protection="partly")
+    said = flat(text(ending, now=NOW))
+    assert "its end is asked for; it counts as billed until that is proven" in said and "ends in 4 h" not in said
+    table = flat(shown(PodList((), (ending, ending)), 200))
+    assert "in 4 h" not in table and "partly protected" not in table
+    assert f"Simulated: {ending.name}." in table, "a name that two had is said once"
+
+
 def test_a_plan_without_limits_says_so() -> None:
     said = text(PodPlan("lab", "runpod", False, (TRIED,), 0.4), now=NOW)
     assert "none: nothing limits it (no budget)" in said and "may be idle for ever" in said
