@@ -148,9 +148,9 @@ class Launch:
     notebook: str = ""
     simulated: bool = False
     lag_s: float = LAG_S
+    """How long its provider may leave a new pod out of its listings."""
     keys: tuple[str, ...] = ()
     """Identities of keys that are known to be of the account it was rented with."""
-    """How long its provider may leave a new pod out of its listings."""
     wish: str = ""
     """What was asked, as `rent_wish.wish_from` reads it."""
 
