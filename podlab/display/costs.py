@@ -83,7 +83,8 @@ def _verdict(value: OrphanList) -> Iterator[Line]:
     known = f"{value.open_pods} rented pod{'' if value.open_pods == 1 else 's'} of ours"
     where = ", ".join(value.asked) or "no company"
     if ours:
-        yield Line(Cell(f"{ours} of ours {'is not where it' if ours == 1 else 'are not where they'} should be ({where}).", "bad"))
+        lost = "is not where it" if ours == 1 else "are not where they"
+        yield Line(Cell(f"{ours} of ours {lost} should be ({where}).", "bad"))
     elif value.problems:
         yield Line(Cell("Whether anything is orphaned is not known.", "bad"))
     else:

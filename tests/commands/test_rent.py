@@ -168,7 +168,7 @@ def test_an_orphan_of_ours_is_told_and_another_persons_pod_is_left_alone(say: Sa
     assert "podlab pod claim lab" in next(row.fix for row in found.orphans if row.owner == "ours")
     assert "never touches" in next(row.found for row in found.orphans if row.owner == "foreign")
     assert found.asked == ("sandbox",)
-    assert "1 of ours is not where they should be" in text(found)
+    assert "1 of ours is not where it should be" in text(found)
 
 
 def test_the_log_of_a_pod_is_its_companys(say: Say) -> None:
