@@ -115,3 +115,43 @@ def test_a_person_completes_a_pod_name(server: lab.Lab) -> None:
         page.wait_for_function(
             "() => document.querySelectorAll('.jp-CodeCell .cm-content')[1].textContent === '%pod use local'"
         )
+
+
+def test_a_price_is_asked_in_the_notebook_and_a_key_is_typed_hidden(server: lab.Lab) -> None:
+    """Whoever says no rents nothing; what is typed for a key is dots, and is in no output."""
+    server.write(
+        "rent.ipynb", "%load_ext podlab\n%env PODLAB_PROVIDER=sandbox\n%podlab sandbox up", "%pod create lab --ttl 1h",
+        "%podlab secret set CANARY_KEY", "%podlab sandbox down",
+    )  # fmt: skip
+
+    def begin(page: Any, number: int) -> None:
+        page.wait_for_function("() => document.querySelectorAll('.jp-Stdin-input').length === 0")
+        page.evaluate("at => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = at }", number)
+        lab.command(page, "notebook:run-cell")
+
+    def answer(page: Any, number: int, text: str) -> str:
+        typed = page.locator(".jp-Stdin-input")
+        typed.wait_for(timeout=60_000)
+        kind = str(typed.get_attribute("type"))
+        typed.fill(text)
+        typed.press("Enter")
+        page.wait_for_function(
+            "at => /\\[\\d+\\]/.test(document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')[at].textContent)",
+            arg=number, timeout=60_000,
+        )  # fmt: skip
+        return kind
+
+    with server.page() as page:
+        server.open(page, "rent.ipynb")
+        begin(page, 0)
+        page.get_by_text("open (simulated)").wait_for(timeout=60_000)
+        begin(page, 1)
+        assert answer(page, 1, "n") != "password"
+        begin(page, 2)
+        assert answer(page, 2, "canary-0123456789") == "password"
+        begin(page, 3)
+        page.get_by_text("The sandbox is closed.").wait_for(timeout=60_000)
+        shown = "\n".join(_outputs(page))
+    assert "If this computer died right after, it would cost $" in shown and "Rent A40, secure for $" in shown
+    assert "(simulated)" in shown and "nothing was rented" in shown
+    assert "canary" not in shown
