@@ -424,7 +424,11 @@ def test_a_pod_that_moved_is_followed_where_it_is_now(open_shop: Shop) -> None:
     open_shop.fault("new-port")
     assert before.address is not None
     port = before.address.port or 0
-    wait_until(lambda: not answers(port), timeout_s=30, why="the old port leads nowhere any more")
+    (pod,) = open_shop.living()
+    wait_until(
+        lambda: pod.public_ports.get("22/tcp", port) != port and not answers(port), timeout_s=30,
+        why="the old port leads nowhere any more, and the company names another one",
+    )  # fmt: skip
 
     assert open_shop.workspace.side(before).hello().uid == 0
     assert pods.find("lab").address != before.address
