@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from podlab.errors import HostKeyChanged, HostKeyUnknown, Refused
 from podlab.events import Ask, Work
 from podlab.lab import gpus, heartbeat, pods, readiness, rented
-from podlab.lab.attempts import BadDraw
 from podlab.lab.candidates import Candidate
 from podlab.lab.launches import Launch
 from podlab.lab.market import Market
@@ -106,17 +105,16 @@ class Here:
         return f"{len(usable)} of {launch.gpu_count} GPUs can be used{why and f': {why}'}"
 
     def _confirmed(self, unknown: HostKeyUnknown, fingerprints: tuple[str, ...]) -> Work[str]:
-        """Who vouches for a host key. Raises BadDraw for another one than the pod told, Refused for a no."""
+        """Who vouches for a host key. Raises HostKeyChanged for another one than the pod told, Refused for a no."""
         if self._host_key is not None:
             if self._host_key != unknown.fingerprint:
                 raise Refused(f"It shows the host key {unknown.fingerprint}, not {self._host_key}.")
             return "given"
         if fingerprints:
             if unknown.fingerprint not in fingerprints:
-                raise BadDraw(
-                    f"its host key is {unknown.fingerprint}, and its own log tells {', '.join(fingerprints)}: somebody "
-                    "may be in between"
-                )
+                # Not a bad machine yet: a public port may lead to another one for a minute and a half.
+                told = " or ".join(fingerprints)
+                raise HostKeyChanged(unknown.pod, unknown.host, told, unknown.fingerprint) from unknown
             return "log"
         answer = yield Ask(
             f"Is {unknown.fingerprint} the host key of {unknown.pod} ({unknown.host})?", "host_key",
@@ -136,15 +134,16 @@ class Here:
         HostKeys().forget(pod.id)
         try:
             self._workspace.side(pod).hello()
+            return "pinned"
         except HostKeyUnknown as unknown:
             if unknown.fingerprint in fingerprints:
                 self._pin(pod, unknown)
                 return "log"
-            if before is not None:
+            told = before.fingerprint if before is not None else "another"
+            raise HostKeyChanged(pod.name, unknown.host, told, unknown.fingerprint) from unknown
+        finally:
+            if before is not None and HostKeys().pinned(pod.id) is None:
                 HostKeys().pin(pod.id, before.type, before.base64)
-                raise HostKeyChanged(pod.name, unknown.host, before.fingerprint, unknown.fingerprint) from unknown
-            raise
-        return "pinned"
 
     def _pin(self, pod: Pod, unknown: HostKeyUnknown) -> None:
         from podlab.transport.host_keys import HostKeys
