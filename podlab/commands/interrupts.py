@@ -28,8 +28,20 @@ POKE = signal.SIGURG
 """A signal nobody uses and whose default is to do nothing, so that one too many does no harm."""
 POKES_S = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """When the main thread is poked after an interrupt. A poke may itself come before the call that it should end."""
-_AGAIN, _END = 254, 255
-"""What else goes through the pipe; no signal has these numbers."""
+_END = 255
+"""What else goes through the pipe; no signal has this number."""
+
+
+class _Finalizers:
+    """What is known of interrupts that were raised where Python only prints them. Written with plain assignments:
+    in a call an interrupt could come again."""
+
+    __slots__ = ("are_told_of", "lost_one")
+
+    def __init__(self) -> None:
+        self.lost_one = False
+        self.are_told_of = False
+        """The hook is at work: what is sent now would be lost in there."""
 
 
 @contextlib.contextmanager
@@ -45,8 +57,12 @@ def heard() -> Iterator[None]:
         undo.callback(os.close, writer)
         before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         undo.callback(signal.set_wakeup_fd, before, warn_on_full_buffer=False)
+        finalizers = _Finalizers()
         watch = threading.Thread(
-            target=_watch, args=(reader, before, threading.get_ident()), name="podlab-interrupts", daemon=True
+            target=_watch,
+            args=(reader, before, threading.get_ident(), finalizers),
+            name="podlab-interrupts",
+            daemon=True,
         )
         watch.start()
         undo.callback(watch.join, 1.0)
@@ -54,7 +70,7 @@ def heard() -> Iterator[None]:
         undo.callback(signal.signal, POKE, signal.signal(POKE, _look))
         hook = sys.unraisablehook
         undo.callback(setattr, sys, "unraisablehook", hook)
-        sys.unraisablehook = _sending_again(writer, hook)
+        sys.unraisablehook = _noting(finalizers, hook)
         yield
 
 
@@ -62,12 +78,17 @@ def _look(_number: int, _frame: FrameType | None) -> None:
     """That a handler is called at all is what matters: all that wait are called with it."""
 
 
-def _sending_again(writer: int, otherwise: Callable[[Any], None]) -> Callable[[Any], None]:
+def _noting(finalizers: _Finalizers, otherwise: Callable[[Any], None]) -> Callable[[Any], None]:
     def ignored(lost: Any) -> None:
-        if lost.exc_type is not None and issubclass(lost.exc_type, KeyboardInterrupt):
-            _write(writer, _AGAIN)
-        else:
-            otherwise(lost)
+        finalizers.are_told_of = True
+        try:
+            if lost.exc_type is not None and issubclass(lost.exc_type, KeyboardInterrupt):
+                finalizers.lost_one = True
+            else:
+                otherwise(lost)
+        except KeyboardInterrupt:  # it, too, would be ignored
+            finalizers.lost_one = True
+        finalizers.are_told_of = False
 
     return ignored
 
@@ -77,7 +98,7 @@ def _write(descriptor: int, number: int) -> None:
         os.write(descriptor, bytes((number,)))
 
 
-def _watch(reader: int, forward: int, main: int) -> None:
+def _watch(reader: int, forward: int, main: int, finalizers: _Finalizers) -> None:
     """Read the numbers of signals until the end; `forward` is who was told of them before, or -1."""
     due: list[float] = []
     try:
@@ -85,14 +106,18 @@ def _watch(reader: int, forward: int, main: int) -> None:
             wait_s = max(0.0, due[0] - time.monotonic()) if due else None
             if not select.select([reader], [], [], wait_s)[0]:
                 del due[0]
-                signal.pthread_kill(main, POKE)
+                if not finalizers.lost_one:
+                    signal.pthread_kill(main, POKE)
+                elif not finalizers.are_told_of:
+                    finalizers.lost_one = False
+                    signal.pthread_kill(main, signal.SIGINT)  # of which the pipe tells, as of any
+                elif not due:
+                    due = [time.monotonic() + POKES_S[0]]
                 continue
             for number in os.read(reader, 512):
                 if number == _END:
                     return
-                if number == _AGAIN:
-                    signal.pthread_kill(main, signal.SIGINT)
-                elif forward >= 0 and number != POKE:
+                if forward >= 0 and number != POKE:
                     _write(forward, number)
                 if number == signal.SIGINT:
                     now = time.monotonic()
