@@ -65,7 +65,7 @@ class Asked:
     """What a doctor asks of the world, as functions, so that a test can be the world."""
 
     headers: Callable[[str], Word | None]
-    """The headers of an answer of a company; None where it has no interface."""
+    """The headers of an answer of a company; None where it has no interface, or gave no answer."""
     reach: Callable[[str, int], str] = reach
     which: Callable[[str], str | None] = shutil.which
 
@@ -184,7 +184,7 @@ def _preferred_price(company: Provider) -> float | None:
 def interface(word: Word | None, now: float) -> list[Check]:
     """The version of the company's interface, when it is to end, and its clock against ours."""
     if word is None:
-        return [Check("interface", "skipped", "there is none to ask")]
+        return [Check("interface", "skipped", "nothing answered that could be looked at")]
     return [sunset(word.headers, now), clock(word)]
 
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 ANSWERED_S = 300.0
 """A tender whose provider has not answered for so long could not end anything."""
+LONG_AGO_S = 90.0
+"""A switch is spoken to every half minute: what it said before that is told with its age."""
 KEYS = ("RUNPOD_API_KEY",)
 ADDRESSES = ("RUNPOD_API_BASE_URL",)
 """What the keeper takes over of a client's environment: it ends pods with the key that they were asked for with."""
@@ -77,6 +79,8 @@ def _protection(
         switch = f"its switch was last heard {duration_text(heard_s)} ago"
     else:
         switch = "its switch is armed"
+        if heard_s > LONG_AGO_S:
+            switch = f"its switch was armed when it was last heard, {duration_text(heard_s)} ago"
     said = f"{switch}, and {watched}"
     if holds and tended_by == "keeper":
         return Protection.PROTECTED, said

@@ -108,6 +108,8 @@ class _Arrival:
         self._container_at: float | None = None
         self._address: tuple[str, int] | None = None
         self._cursor: str | None = None
+        self._unanswered = ""
+        """What its provider's silence looks like, "" while it answers."""
         self._lines: tuple[RentalLine, ...] = ()
         self._heard = Heard()
         self._key = ""
@@ -195,7 +197,7 @@ class _Arrival:
         except ProviderError as error:
             self._silent(error)
             return
-        self._answered_at = self.market.ticks()
+        self._answered_at, self._unanswered = self.market.ticks(), ""
         if found is not None:
             self._take(found)
             self._read(lines)
@@ -234,6 +236,7 @@ class _Arrival:
 
     def _silent(self, error: ProviderError) -> None:
         waited_s = self.market.ticks() - self._answered_at
+        self._unanswered = f"no word of its provider for {duration_text(max(1.0, waited_s))}: {error.message}"
         if waited_s > self._patience.silence_s:
             raise RentalFailed(
                 f"Its provider gave no answer for {duration_text(waited_s)}: {error.message}",
@@ -258,4 +261,4 @@ class _Arrival:
 
     def _stage(self, key: StageKey, text: str) -> Stage:
         passed = duration_text(max(1.0, self.market.ticks() - self._begun_at))
-        return Stage(key, f"{self.launch.name}: {text} ({passed})")
+        return Stage(key, f"{self.launch.name}: {self._unanswered or text} ({passed})")

@@ -75,6 +75,7 @@ HINTS: dict[type[PodlabError], str] = {
 SANDBOX_HINTS: dict[type[PodlabError], str] = {
     OutOfFunds: "Its money is pretended: open it anew with podlab sandbox up.",
     KeyRefused: "Another sandbox is open by now: podlab sandbox up",
+    ProviderUnavailable: "Is it still open? See: podlab sandbox up",
     NotAllowed: "Its account may do everything, a pod's own key only what is that pod's.",
 }
 
@@ -104,18 +105,22 @@ def problem_in(content: bytes) -> Problem:
     return Problem(genuine, _line(said or "; ".join(fields)), fields)
 
 
+def hint_for(kind: type[PodlabError], provider: str) -> str:
+    """What to do about an error of a kind."""
+    return (HINTS | SANDBOX_HINTS if provider == "sandbox" else HINTS).get(kind, "")
+
+
 def refusal(answer: Answer, *, label: str, provider: str, doing: str, write: bool) -> PodlabError:
     """The error that an answer without success is. `doing` is what was asked ("create pod a-1b2c")."""
     problem, status = problem_in(answer.content), answer.status
     kind = _kind(status, problem)
     if kind is None:
         kind = OutcomeUnknown if write else ProviderUnavailable
-    hints = HINTS | SANDBOX_HINTS if provider == "sandbox" else HINTS
     said = problem.detail or "nothing more"
     message = f"{label} answered {status} when asked to {doing}: {said}"
     if status in range(300, 400):
         message = f"{label} sent a redirect ({status}) when asked to {doing}; it was not followed, with a key in hand."
-    hint = hints.get(kind, "")
+    hint = hint_for(kind, provider)
     if kind is RateLimited:
         wait_s = retry_after_s(answer)
         return RateLimited(message, provider=provider, retry_after_s=wait_s, hint=f"Wait {wait_s:.0f} s.")

@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 from podlab.errors import HttpError, OutcomeUnknown, PodlabError, ProviderError, ProviderUnavailable
 from podlab.http import Answer, Http
 from podlab.providers.base import DEADLINE_S
-from podlab.providers.runpod_errors import HINTS, problem_in, refusal
+from podlab.providers.runpod_errors import HINTS, hint_for, problem_in, refusal
 
 BODY_LIMIT_BYTES = 8 * 2**20
 """Room for hundreds of pods in a listing, which repeats each one's start command; JSON that is made for it takes up to
@@ -135,7 +135,7 @@ class Line:
         """The error where no whole answer came."""
         kind = OutcomeUnknown if write else ProviderUnavailable
         message = f"{self.label} gave no answer when asked to {doing}: {error.message}"
-        return kind(message, provider=self.provider, status=error.status, hint=HINTS[kind])
+        return kind(message, provider=self.provider, status=error.status, hint=hint_for(kind, self.provider))
 
 
 def _left_s(deadline: float) -> float:

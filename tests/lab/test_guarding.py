@@ -38,6 +38,14 @@ def test_a_switch_that_was_not_heard_for_its_lease_protects_nothing(tmp_path: Pa
     assert guard(POD, tended(tmp_path, heard_s=700)).protection is Protection.PARTLY
 
 
+def test_what_a_switch_said_a_while_ago_is_told_with_its_age(tmp_path: Path) -> None:
+    """Its lease still ends it, so it is protected; nobody has heard it just now, so nobody says that it is armed."""
+    found = guard(POD, tended(tmp_path, heard_s=200))
+
+    assert found.protection is Protection.PROTECTED
+    assert found.why.startswith("its switch was armed when it was last heard, 3 min 20 s ago")
+
+
 def test_a_stopped_pod_has_no_switch_whatever_it_said_before(tmp_path: Path) -> None:
     stopped = replace(POD, spans=(replace(RUNNING, ends_at=NOW - 5), Span(RentalState.STOPPED, 0.01, NOW - 5)))
 

@@ -41,8 +41,8 @@ def _headers(provider: str) -> Word | None:
     asked_at = time.time()
     try:
         answer = http.get_bytes("/v2/account/limits")
-    except HttpError:
-        return Word({}, asked_at, time.time())
+    except HttpError as error:
+        return Word({}, asked_at, time.time()) if error.status else None
     finally:
         http.close()
     return Word(answer.headers, asked_at, time.time())
