@@ -141,3 +141,16 @@ def test_one_absence_proves_nothing(market: Market, company: Hiding, clock: Cloc
 
     assert (first.is_open, again.is_open) == (True, True), "twice within the gap is once"
     assert looked(market, clock, id, 1).phase is Phase.ENDED
+
+
+def test_a_listing_that_was_asked_for_long_ago_says_nothing(market: Market, company: Hiding, clock: Clock) -> None:
+    """This process was stopped since, and others have looked meanwhile: an old absence must not count beside theirs."""
+    id, _ = launched(company, market.ledger)
+    clock.true += LATER_S
+    company.terminate(next(iter(company.machines)))
+    asked_at, listed = clock.now(), company.list()
+    clock.true += ending.STALE_S + 1
+
+    after = ending.look(market, find(market.ledger, id), listed, asked_at)  # type: ignore[arg-type]
+
+    assert after.absent == () and after.is_open
