@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,8 +19,9 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture(autouse=True)
-def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """HOME is an empty folder, PODLAB_HOME another; the new HOME is returned."""
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """HOME is an empty folder, PODLAB_HOME another; the new HOME is given. A brake that was begun there ends with it:
+    its thread would go on in the home of whoever runs the tests."""
     home = tmp_path / "home"
     home.mkdir()
     podlab_home = tmp_path / "podlab"
@@ -27,7 +29,9 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("PODLAB_HOME", str(podlab_home))
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    return home
+    yield home
+    if (brake := sys.modules.get("podlab.lab.kernel_brake")) is not None:
+        brake.stop()
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from podlab.lab import kernel_brake
 from podlab.sandbox.serve import Running, start
 from podlab.transport.kept import stop_keeper
 from tests import processes
@@ -48,6 +49,7 @@ def company(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running
     monkeypatch.setenv("RUNPOD_API_KEY", opened.key)
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     yield opened
+    kernel_brake.stop()
     stop_keeper()
     opened.stop()
 

@@ -51,6 +51,12 @@ def typed(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setattr(hidden, "_piped", lambda: False)
 
 
+@pytest.fixture
+def closed() -> Iterator[None]:
+    yield
+    control.down()
+
+
 def test_a_wizard_asks_and_what_it_is_told_is_kept(
     say: Say, runpod: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
@@ -101,7 +107,8 @@ def test_a_kept_key_that_is_refused_by_now_is_asked_for_anew(
     assert secrets.find("RUNPOD_API_KEY") == Secret(runpod.key)
 
 
-def test_an_answer_that_cannot_be_is_asked_for_again(say: Say, sandbox: Running) -> None:
+@pytest.mark.usefixtures("closed")
+def test_an_answer_that_cannot_be_is_asked_for_again(say: Say) -> None:
     audience = Answering("A40", "lots", "5", "soon", "1h")
     say("init --provider sandbox", audience=audience)
     assert settings.value("rent.budget_usd")[0] == 5.0 and settings.value("rent.ttl")[0] == 3600.0
@@ -125,12 +132,6 @@ def test_without_anybody_to_type_it_says_so(say: Say, runpod: Running, monkeypat
 
 def test_every_question_is_about_a_setting_of_renting() -> None:
     assert all(settings.setting(name).name.startswith("rent.") for name, _ in QUESTIONS)
-
-
-@pytest.fixture
-def closed() -> Iterator[None]:
-    yield
-    control.down()
 
 
 @pytest.mark.usefixtures("closed")

@@ -144,7 +144,7 @@ def test_terminate_asks_and_is_not_taken_for_proof(say: Say) -> None:
     """A pod the company has never heard of is asked for all the same; the row stays open until it is proven gone."""
     rented()
     audience = Silent(False)
-    with pytest.raises(Refused, match="billed on"):
+    with pytest.raises(Refused, match="bill goes on"):
         say("pod terminate lab", audience=audience)
     assert audience.asked[0].kind == "delete" and "$0.50 an hour" in audience.asked[0].detail
     audience = Silent(True)
