@@ -257,7 +257,7 @@ def _reconciled(market: Market, wish: RentWish) -> Work[None]:
 
 def _requoted(market: Market, quoted: RentPlan) -> Work[RentPlan]:
     """The plan as it is now that a person has said yes. Raises Refused when a price has risen meanwhile."""
-    if market.now() - quoted.at <= FRESH_S:
+    if 0 <= market.now() - quoted.at <= FRESH_S:
         return quoted
     now = yield from plan(market, quoted.wish)
     agreed = {_machine(each): each.usd_per_hour for each in quoted.candidates}
