@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from podlab.display.text import text
@@ -11,8 +13,10 @@ from podlab.lab import pods
 from podlab.lab.launches import all_launches
 from podlab.ledger import Ledger
 from podlab.sandbox.serve import Running
+from podlab.types import GpuSample
 from tests.audiences import Silent
 from tests.commands.conftest import Say
+from tests.sandbox_pods import until
 
 pytestmark = [pytest.mark.usefixtures("sandbox"), pytest.mark.timeout(240)]
 
@@ -87,3 +91,31 @@ def test_a_pod_that_is_in_no_list_is_claimed_back(say: Say) -> None:
     with pytest.raises(NotFound):
         say("pod claim nobody")
     say("pod terminate --all --no-wait", yes=True)
+
+
+def test_a_gpu_shows_the_engine_that_works_on_it_and_falls_when_that_is_stopped(say: Say) -> None:
+    """Its use is what the engine's processes take of the processors, its memory what they hold."""
+    say("pod create lab --gpu A40", yes=True)
+    assert say("model start tiny --on lab").endpoint.state == "ready"
+    over = threading.Event()
+
+    def speak() -> None:
+        while not over.is_set():
+            say('chat tiny "Tell me a story." --new --max-tokens 400')
+
+    speaker = threading.Thread(target=speak)
+    speaker.start()
+    try:
+        busy = until(lambda: card if (card := look(say)).utilization_percent and card.memory_used_bytes else None)
+    finally:
+        over.set()
+        speaker.join()
+    assert busy.processes and any(process.owner == "tiny" for process in busy.processes)
+    say("model stop tiny", yes=True)
+    until(lambda: (card := look(say)).memory_used_bytes == 0 and card.utilization_percent == 0)
+
+
+def look(say: Say) -> GpuSample:
+    (card,) = say("pod gpu lab").gpus
+    assert isinstance(card, GpuSample)
+    return card
