@@ -184,7 +184,8 @@ def _by_all(judge: Callable[[T], str], what: Iterable[T]) -> Iterator[str]:
     if not FULL:
         yield from map(judge, what)
         return
-    with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
+    # Played towns are held by what waits in them for ever; a worker takes them along when it ends.
+    with multiprocessing.get_context("spawn").Pool(os.cpu_count(), maxtasksperchild=10) as pool:
         yield from pool.imap_unordered(judge, what, chunksize=200)
 
 
