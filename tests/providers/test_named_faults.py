@@ -232,10 +232,30 @@ def test_what_is_read_late_is_none_and_in_no_list_until_then(company: Company) -
     assert made.id in {pod.id for pod in company.provider.list()}
 
 
+def test_what_somebody_else_rents_is_listed_clusters_included(company: Company) -> None:
+    company.goes_wrong("foreign-pod", count=2)
+    company.goes_wrong("cluster-pod", count=1)
+
+    assert sorted(pod.name for pod in company.provider.list()) == ["lab-0", *["somebody-elses"] * 3]
+
+
+def test_a_slow_image_is_starting_and_its_layers_are_in_the_log(company: Company) -> None:
+    company.goes_wrong("slow-image", seconds=400)
+    made = company.provider.create(ORDER)
+    company.pass_s(220)
+
+    found = company.provider.get(made.id)
+    assert found is not None and found.state is RentalState.STARTING and not found.has_runtime
+    said = [line.text for line in company.provider.logs(made.id, source="system")]
+    assert said[-1] == "image an/image:tag: layer 2 of 4 is there"
+
+
 ELSEWHERE = {
     # What the lab judges by what the provider shows truly: the price, the GPU, whether it comes up, how long it lasts.
     "wrong-price", "wrong-gpu", "never-up", "read-404", "gone-lag", "ports-late", "stale-list", "half-list", "unlocked",
     "balance-zero", "key-revoked",
+    # What happens on the pod itself: tests/lab/test_renting.py.
+    "no-sshd", "no-cuda",
 }  # fmt: skip
 
 
@@ -251,6 +271,9 @@ def test_every_fault_with_a_name_is_here_or_the_labs_to_judge() -> None:
         "pages",
         "log-drop",
         "log-500",
+        "foreign-pod",
+        "cluster-pod",
+        "slow-image",
     }
 
     assert here | ELSEWHERE | {"read-lag", "listing-lag"} == set(NAMES)
