@@ -115,7 +115,15 @@ def attempt(
     Raises what CERTAIN names, NothingCame and BadDraw: nothing is billed any more. Raises RentalFailed with the ids
     for everything else that goes wrong after the intent; KeyboardInterrupt ends the pod and goes on.
     """
-    held = _Held(market, agreed, candidate, crew, intend(market, agreed, candidate, crew))
+    launch_id = new_id()
+    with market.asking.held(launch_id):
+        return (yield from _attempted(market, agreed, candidate, crew, launch_id))
+
+
+def _attempted(
+    market: Market, agreed: Agreed, candidate: Candidate, crew: Crew, launch_id: str
+) -> Work[Launch]:  # fmt: skip
+    held = _Held(market, agreed, candidate, crew, intend(market, agreed, candidate, crew, launch_id))
     try:
         yield from _rented(held)
         yield from crew.arrive(held.launch, held.rental(), held.check)
@@ -139,14 +147,14 @@ def attempt(
     return find(market.ledger, held.launch.id) or held.launch
 
 
-def intend(market: Market, agreed: Agreed, candidate: Candidate, crew: Crew) -> Launch:
+def intend(market: Market, agreed: Agreed, candidate: Candidate, crew: Crew, launch_id: str) -> Launch:
     """Write down what is about to be asked, its name and the caps checked with no other process in between.
 
+    It is asked for by the one who holds `launch_id` in `market.asking`.
     Raises AlreadyExists for a name in use, Refused where a cap does not allow it, StateDamaged when the ledger cannot
     be trusted or written: then nothing may be asked.
     """
     taken, caps, now = crew.taken(), crew.caps(), market.now()
-    launch_id = new_id()
     provider = market.provider(candidate.offer.provider)
     told = {"lag_s": repr(float(provider.lag_s)), "key": provider.identity}
 
@@ -256,7 +264,7 @@ def _asked(held: _Held, order: Order) -> Work[Rental | None]:
         why = error.message
     except ProviderError as error:  # a class that came later: it may have been carried out
         why = error.message
-    market.ledger.append("rent.unclear", launch.id, why=why)
+    market.ledger.append("rent.unclear", launch.id, why=why, **market.stamp())
     yield Notice(f"{why} It may have been rented all the same, so it is looked for before anything else.", "warning")
     return (yield from settle(market, launch))
 

@@ -21,7 +21,8 @@ from podlab.providers.base import DEADLINE_S
 from podlab.renting import Rental, RentalState
 
 SENT_S = DEADLINE_S
-"""From the intent to when a pod that came of it must be there: the call may take as long as its deadline."""
+"""From the last moment at which an order can have been sent to when a pod that comes of it must be there."""
+GONE = "whoever asked for it is gone, and what came of it is not known"
 STALE_S = DEADLINE_S + 15.0
 """A listing older than this is not written down: this process may have been stopped since."""
 PROOF_S = 900.0
@@ -189,6 +190,8 @@ def _noted(market: Market, launch: Launch, rental: Rental) -> Launch:
 def _missed(market: Market, launch: Launch, *, named: bool) -> Launch:
     """Write down that the provider knows nothing of a pod, or has `named` it terminated; close its row once that is
     proven. That a young pod is missing says nothing."""
+    if launch.is_open and not named:
+        launch = _with_answer(market, launch)
     now = market.moment()
     if not launch.is_open or not (named or _would_be_listed(launch, now)):
         return launch
@@ -199,6 +202,17 @@ def _missed(market: Market, launch: Launch, *, named: bool) -> Launch:
         launch = find(market.ledger, launch.id) or launch
     if launch.is_open and launch.is_proven_absent():
         market.ledger.append("rent.ended", launch.id)
+        launch = find(market.ledger, launch.id) or launch
+    return launch
+
+
+def _with_answer(market: Market, launch: Launch) -> Launch:
+    """The launch as it is known once its order cannot be sent any more; one whose asker was killed is unclear."""
+    if launch.rental_id or launch.unclear or market.asking.is_held(launch.id):
+        return launch
+    launch = find(market.ledger, launch.id) or launch  # it may have been answered just before the lock was let go
+    if launch.is_open and not launch.rental_id and not launch.unclear:
+        market.ledger.append("rent.unclear", launch.id, why=GONE, **market.stamp())
         launch = find(market.ledger, launch.id) or launch
     return launch
 
@@ -235,7 +249,8 @@ def _same_account(market: Market, launch: Launch) -> set[str]:
 
 
 def _would_be_listed(launch: Launch, now: Moment) -> bool:
-    """Whether the absence of a pod means something: it is not so new that listings may lack it."""
+    """Whether the absence of a pod means something: it is not so new that listings may lack it, and none can be made
+    of its order any more."""
     if launch.seen is not None and launch.rental_id:
         return now.since(launch.seen) >= launch.lag_s
-    return now.since(launch.asked) >= launch.lag_s + SENT_S
+    return launch.unclear is not None and now.since(launch.unclear) >= launch.lag_s + SENT_S

@@ -12,7 +12,8 @@ providers bill beside it (`price` adds it). Lines whose distance counts have `st
                     lag_s: how late its provider's listings may be, key: whose account,
                     wish: all that was asked, so that the same can be rented again
     rent.refused    why: certainly nothing was created
-    rent.unclear    why: it may have been created
+    rent.unclear    why: it may have been created, and its order is not sent again or later: the answer was lost, or
+                    whoever asked for it is gone
     rent.live       rental: the provider's id of it, usd_per_hour as billed. The first one counts
     rent.extra      rental: one more pod of the same order, which nobody wants and which has to end
     rent.state      state, usd_per_hour: it was seen to change
@@ -127,8 +128,8 @@ class Launch:
     """Why it was refused, is unclear, or has to end."""
     brake: str = ""
     """Who asked for its end: "person", "kernel", "keeper", "pod", "create"."""
-    unclear: bool = False
-    """The answer to its creation was lost or made no sense."""
+    unclear: Moment | None = None
+    """Since when its order cannot be sent any more, while nobody knows what came of it."""
     live_at: float | None = None
     armed_at: float | None = None
     ending_at: float | None = None
@@ -281,7 +282,7 @@ def _next(launch: Launch, entry: Entry) -> Launch:
                 return launch
             return replace(launch, phase=Phase.REFUSED, why=told.get("why", ""), ended_at=at, spans=())
         case "rent.unclear":
-            return replace(launch, unclear=True, why=told.get("why", ""))
+            return replace(launch, unclear=Moment.of(at, told), why=launch.why or told.get("why", ""))
         case "rent.live":
             return _live(launch, told, at)
         case "rent.extra":

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from podlab.lab.asking import Asking, LockedAsking
 from podlab.lab.launches import Moment
 from podlab.lab.steady import boot_id, steady_now
 from podlab.ledger import Ledger
@@ -29,6 +30,7 @@ class Market:
     """`provider` gives the one of a name, made at its first use; `now` is seconds since the epoch; `pause` waits.
 
     `stamp` goes into lines whose distance counts: between two of one boot no clock that is set makes it another one.
+    `asking` knows which orders may still be on their way.
     """
 
     ledger: Ledger
@@ -36,6 +38,7 @@ class Market:
     now: Callable[[], float]
     pause: Callable[[float], None]
     stamp: Callable[[], Mapping[str, str]] = dict
+    asking: Asking = field(default_factory=LockedAsking)
 
     @classmethod
     def of(cls, workspace: Workspace) -> Market:

@@ -7,6 +7,7 @@ something may happen to the process.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -97,6 +98,25 @@ class Watched(Ledger):
         if self._process.dead:
             raise Killed
         return self._below.entries()
+
+
+class Asking:
+    """Which orders are being asked for: a killed process asks for nothing any more, one that sleeps still does."""
+
+    def __init__(self, town: Town, process: Process) -> None:
+        self._town, self._process = town, process
+
+    @contextlib.contextmanager
+    def held(self, launch_id: str) -> Iterator[None]:
+        self._town.askers[launch_id] = self._process
+        try:
+            yield
+        finally:
+            del self._town.askers[launch_id]
+
+    def is_held(self, launch_id: str) -> bool:
+        asker = self._town.askers.get(launch_id)
+        return asker is not None and not asker.dead
 
 
 class Desk:

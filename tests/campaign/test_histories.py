@@ -22,7 +22,7 @@ from podlab.lab import ending
 from podlab.ledger import Ledger
 from podlab.settings import home
 from tests.campaign.clockwork import BEGINNING, Blow
-from tests.campaign.desk import DRAWS, FAULTS
+from tests.campaign.desk import DRAWS, FAULTS, Asking
 from tests.campaign.histories import Plan, Played, play, random_plan
 from tests.campaign.town import BOOT_GRACE_S, GRACE_S, Town
 
@@ -250,6 +250,30 @@ def test_the_campaign_sees_a_row_that_is_closed_too_soon(monkeypatch: pytest.Mon
     plan = replace(CALM, faults=(("create", 4, "lost-done"),), lags_s=(119.0, 110.0, 0.0))
 
     assert "was closed" in violated(plan)
+
+
+@pytest.mark.parametrize("safe", [True, False])
+def test_an_order_that_is_sent_minutes_late_finds_its_row_open(safe: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not safe:
+        monkeypatch.setattr(Asking, "is_held", lambda asking, launch_id: False)
+    before_the_order = play(CALM).processes["create"].points.index("before create") + 1
+    plan = Plan(blows=(("create", before_the_order, Blow("sleep", 290.0)),), lags_s=(119.0, 110.0, 0.0))
+
+    assert ("its row is ended" in violated(plan)) is not safe
+
+
+@pytest.mark.parametrize("safe", [True, False])
+def test_an_order_of_a_process_that_slept_and_was_killed_finds_its_row_open(
+    safe: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not safe:
+        monkeypatch.setattr(ending, "_with_answer", lambda market, launch: replace(launch, unclear=launch.asked))
+    at = play(CALM).processes["create"].points.index("before create") + 1
+    plan = Plan(
+        blows=(("create", at, Blow("sleep", 290.0)), ("create", at + 1, Blow("kill"))), lags_s=(119.0, 110.0, 0)
+    )
+
+    assert ("its row is ended" in violated(plan)) is not safe
 
 
 def test_the_campaign_sees_a_clock_that_makes_two_looks_of_one(monkeypatch: pytest.MonkeyPatch) -> None:

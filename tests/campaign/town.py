@@ -29,7 +29,7 @@ from podlab.renting import (
 from podlab.sandbox.company import Company
 from podlab.sandbox.records import Pace, PodRecord, Problem, Status, Wanted
 from tests.campaign.clockwork import BEGINNING, Clockwork, Killed, Process
-from tests.campaign.desk import FAULTS, LEFT, NAME, PRINT, Crew, Desk, Watched, Way
+from tests.campaign.desk import FAULTS, LEFT, NAME, PRINT, Asking, Crew, Desk, Watched, Way
 
 T = TypeVar("T")
 GRACE_S = 180.0
@@ -119,6 +119,8 @@ class Town:
         """Pods that came of our orders, in order."""
         self.switches: dict[str, Switch] = {}
         self.registry: dict[str, str] = {}
+        self.askers: dict[str, Process] = {}
+        """Who is asking for which launch."""
         self.booted: dict[str, float] = {}
         """When the container of a pod was last asked to run."""
         self.halted: set[str] = set()
@@ -167,7 +169,7 @@ class Town:
 
         return Market(
             Watched(self, process), provider, self.wall, lambda seconds: self.clock.wait(process, seconds),
-            self.stamp,
+            self.stamp, Asking(self, process),
         )  # fmt: skip
 
     # Processes
@@ -234,6 +236,7 @@ class Town:
     def rented(self, made: PodRecord, policy: Policy) -> None:
         """A pod came of an order."""
         self.made.append(made)
+        self.check_rows()
         self.policies[made.id] = policy
         self.deadlines[made.id] = self.clock.now + float(made.env[LEFT])
         draw = self.draws.get(len(self.made), "")
@@ -312,8 +315,9 @@ class Town:
             if made.status is Status.TERMINATED:
                 continue
             row = launches.get(made.name)
-            if row is None:
-                self.violations.append(f"{made.id} ({made.name}) lives, and no row names it")
+            if row is None or not row.is_open:
+                said = "no row names it" if row is None else f"its row is {row.phase}"
+                self.violations.append(f"{made.id} ({made.name}) lives, and {said}")
 
     def closed(self, entry: Entry) -> None:
         """A row was closed: nothing of it may live."""

@@ -67,7 +67,7 @@ def market() -> Market:
 
 def asked(crew: Crew, agreed: Agreed = AGREED) -> Launch | PodlabError:
     try:
-        return intend(market(), agreed, A40, crew)
+        return intend(market(), agreed, A40, crew, new_id())
     except PodlabError as error:
         return error
 
@@ -75,7 +75,7 @@ def asked(crew: Crew, agreed: Agreed = AGREED) -> Launch | PodlabError:
 def test_the_row_says_all_that_is_needed_to_find_the_pod_and_to_rent_it_again() -> None:
     wish = RentWish(provider="memory", name="lab", for_model="tiny", notebook="a.ipynb")
 
-    launch = intend(market(), Agreed(wish, AGREED.policy), A40, Crew())
+    launch = intend(market(), Agreed(wish, AGREED.policy), A40, Crew(), new_id())
 
     assert (launch.name, launch.phase, launch.model, launch.notebook) == ("lab", Phase.ASKED, "tiny", "a.ipynb")
     assert launch.order_name.startswith("lab-") and len(launch.order_name) == len("lab-") + 8
