@@ -6,10 +6,16 @@ import contextlib
 import fcntl
 import os
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from podlab.errors import StateDamaged
+
+LOCK_S = 20.0
+"""How long a lock is waited for. Nobody holds one for as long, but for a process that was stopped, or whose disk
+hangs."""
+SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.001, 0.05
 
 
 @contextlib.contextmanager
@@ -77,16 +83,22 @@ def sync_folder(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, *, wait_s: float = LOCK_S) -> Iterator[None]:
     """Hold an exclusive lock on the file `path` (made if missing, never removed) while the body runs.
 
-    The kernel releases it when the process ends, however it ends. Raises StateDamaged when it cannot be made.
+    The kernel releases it when the process ends, however it ends. Raises StateDamaged when it cannot be made, and when
+    another process still holds it after `wait_s` seconds: one that was stopped would hold it for ever.
     """
     with translated(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         with translated(path):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            is_ours = _wait_for(descriptor, wait_s)
+        if not is_ours:
+            raise StateDamaged(
+                f"{path} is held by another process for more than {wait_s:.0f} s{_holder(descriptor)}.",
+                hint="Let it go on (fg in its terminal, or kill -CONT), or end it.",
+            )
         yield
     finally:
         os.close(descriptor)
@@ -109,3 +121,32 @@ def is_locked(path: Path) -> bool:
         finally:
             os.close(descriptor)
     return False
+
+
+def _wait_for(descriptor: int, wait_s: float) -> bool:
+    """Whether the lock is ours within `wait_s`."""
+    until, pause_s = time.monotonic() + wait_s, SHORTEST_PAUSE_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            left_s = until - time.monotonic()
+            if left_s <= 0:
+                return False
+            time.sleep(min(pause_s, left_s))
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+
+def _holder(descriptor: int) -> str:
+    """Which process holds the lock, in brackets, where Linux tells it; else ""."""
+    inode = f":{os.fstat(descriptor).st_ino}"
+    try:
+        rows = [row.split() for row in Path("/proc/locks").read_text().splitlines()]
+        pid = next(row[4] for row in rows if row[1] == "FLOCK" and row[5].endswith(inode))
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+        state = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(") ")[2][:1]
+    except (OSError, IndexError, StopIteration):
+        return ""
+    stopped = ", which is stopped" if state in ("T", "t") else ""
+    return f" (process {pid}, {Path(words[0]).name}{stopped})"

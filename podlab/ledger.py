@@ -12,13 +12,16 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from podlab.durable import locked, sync_folder
+from podlab.durable import LOCK_S, locked, sync_folder
 from podlab.errors import StateDamaged
 from podlab.settings import home
+
+AGAIN_S = 1.0
+"""How long the lock is waited for once it could not be had: one who ends many pods must not wait for each of them."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,16 @@ class Entry:
 
 
 class Ledger:
-    """The file, safe with several processes."""
+    """The file, safe with several processes. One of them that was stopped while it wrote holds up no other for longer
+    than `lock_s`: then nothing can be written, which is as bad as a damaged file."""
 
-    def __init__(self, path: Path | None = None, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, path: Path | None = None, *, now: Callable[[], float] = time.time, lock_s: float = LOCK_S
+    ) -> None:  # fmt: skip
         self._path = path or home() / "ledger.jsonl"
         self._now = now
+        self._lock_s = lock_s
+        self._waited_in_vain = False
 
     def append(self, verb: str, subject: str, **detail: str) -> Entry:
         """Write one line and return once it is on the disk.
@@ -54,7 +62,7 @@ class Ledger:
         What `decide` raises comes out, and nothing is written. It must not touch a ledger. Raises StateDamaged as
         `append` does.
         """
-        with locked(self._path.with_name("ledger.lock")):
+        with self._alone():
             entries, chain, intact_bytes = self._read()
             entry = Entry(len(entries) + 1, self._now(), verb, subject, dict(decide(entries)))
             line = _line(entry, chain)
@@ -73,7 +81,7 @@ class Ledger:
             return self._read()[0]
         except StateDamaged:
             # Somebody may be cutting off a torn line and writing another at this moment.
-            with locked(self._path.with_name("ledger.lock")):
+            with self._alone():
                 return self._read()[0]
 
     def salvaged(self) -> list[Entry]:
@@ -92,6 +100,18 @@ class Ledger:
                     Entry(int(fields["n"]), float(fields["at"]), str(fields["verb"]), fields["subject"], detail)
                 )
         return found
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """With no other writer meanwhile."""
+        is_ours = False
+        wait_s = min(AGAIN_S, self._lock_s) if self._waited_in_vain else self._lock_s
+        try:
+            with locked(self._path.with_name("ledger.lock"), wait_s=wait_s):
+                is_ours = True
+                yield
+        finally:
+            self._waited_in_vain = not is_ours
 
     def _write(self, line: bytes, at_byte: int) -> None:
         """Put `line` at the end, which is `at_byte`, and return once it is on the disk; or leave the file as it was."""

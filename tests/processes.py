@@ -9,6 +9,8 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -132,3 +134,26 @@ def running_child(*argv: str) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
         assert process.stdin is not None
         process.stdin.close()
+
+
+@contextlib.contextmanager
+def stopped_holder(lock: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has the lock on a file and was stopped, as by Ctrl-Z; ended with the block."""
+    body = textwrap.dedent(
+        """
+        import os, signal, sys
+        from pathlib import Path
+        from podlab.durable import locked
+        with locked(Path(sys.argv[1])):
+            print("held", flush=True)
+            os.kill(os.getpid(), signal.SIGSTOP)
+        print("let go", flush=True)
+        """
+    )
+    with subprocess.Popen([sys.executable, "-c", body, str(lock)], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None and process.stdout.readline() == b"held\n"
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+            yield process
+        finally:
+            process.kill()

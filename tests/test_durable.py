@@ -17,6 +17,7 @@ import pytest
 
 from podlab import durable
 from podlab.errors import StateDamaged
+from tests.processes import stopped_holder
 
 
 def python(body: str, *words: object) -> subprocess.Popen[bytes]:
@@ -111,6 +112,24 @@ def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
         raise KeyError
     with durable.locked(lock):
         pass
+
+
+def test_a_lock_that_a_stopped_process_holds_is_not_waited_for_without_end(tmp_path: Path) -> None:
+    """Who holds it and what to do is said; once that process goes on, the lock is to be had again."""
+    lock = tmp_path / "lock"
+    with stopped_holder(lock) as holder:
+        with (
+            pytest.raises(StateDamaged, match="lock is held by another process") as refused,
+            durable.locked(lock, wait_s=0.3),
+        ):
+            pass
+        assert f"process {holder.pid}" in refused.value.message
+        assert "which is stopped" in refused.value.message
+        assert "kill -CONT" in refused.value.hint
+
+        holder.send_signal(signal.SIGCONT)
+        with durable.locked(lock):
+            assert holder.stdout is not None and holder.stdout.readline() == b"let go\n"
 
 
 def test_private_under_any_umask(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from podlab.errors import StateDamaged
 from podlab.ledger import Entry, Ledger
 from podlab.settings import home
+from tests.processes import stopped_holder
 
 anything = st.text(st.characters(exclude_categories=[]))
 
@@ -227,6 +228,18 @@ def test_a_reader_beside_writers_sees_no_damage(path: Path, three: bytes) -> Non
             assert len(Ledger().entries()) >= 2
     assert writer.returncode == 0
     assert len(Ledger().entries()) == 62
+
+
+def test_a_writer_that_was_stopped_keeps_nobody_for_ever(path: Path, three: bytes) -> None:
+    """Others can read, and learn within their patience that nothing can be written; later all is well again."""
+    with stopped_holder(path.with_name("ledger.lock")) as holder:
+        ledger = Ledger(lock_s=0.2)
+        for _ in range(2):
+            with pytest.raises(StateDamaged, match=rf"held by another process .*process {holder.pid}"):
+                ledger.append("pod.create", "new")
+        assert len(ledger.entries()) == 3
+        assert path.read_bytes() == three
+    assert ledger.append("pod.create", "new").number == 4
 
 
 def test_what_is_no_file_is_refused(path: Path, tmp_path: Path) -> None:

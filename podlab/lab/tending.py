@@ -422,7 +422,10 @@ class _Round:
             again_s = min(again_s, launch.policy.lease_s / BEATS_A_LEASE)
             if launch.phase is not Phase.LIVE or not brakes.is_armed(launch):
                 again_s = min(again_s, SOON_S)
-            again_s = min(again_s, self._left_s(launch))
+            if not self._world.tries.is_due(f"end {launch.id}"):  # it was asked to end, which could not be written down
+                again_s = min(again_s, SOON_S)
+            else:
+                again_s = min(again_s, self._left_s(launch))
         return max(1.0, again_s)
 
     def _left_s(self, launch: Launch) -> float:

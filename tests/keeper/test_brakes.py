@@ -22,6 +22,7 @@ from podlab.sandbox.serve import Running
 from podlab.transport import kept, kept_link
 from tests.keeper.conftest import keepers
 from tests.keeper.gone import wait_until_gone
+from tests.processes import stopped_holder
 from tests.rentals import ask, is_billed, open_sandbox, rent, until
 
 
@@ -60,6 +61,16 @@ def test_a_pod_ends_at_its_deadline_with_no_client_left(workspace: Workspace) ->
 
     assert known(launch).phase is Phase.ENDING
     assert known(launch).brake == "keeper"
+
+
+def test_a_process_that_was_stopped_while_it_wrote_keeps_no_pod_alive(workspace: Workspace) -> None:
+    launch = rent(Policy(deadline_at=time.time() + 4))
+    assert ensure_keeper(workspace) == ""
+    until(is_tended)
+    with stopped_holder(Path(os.environ["PODLAB_HOME"]) / "ledger.lock"):
+        until(lambda: not is_billed(launch), timeout_s=90)
+        assert known(launch).phase is Phase.LIVE, "which nobody could write down"
+    until(lambda: known(launch).phase is Phase.ENDING)
 
 
 def test_the_keeper_stays_for_as_long_as_a_pod_may_be_billed(

@@ -18,6 +18,7 @@ from podlab.lab.tending_file import Owner, TendingFile
 from podlab.ledger import Ledger
 from podlab.renting import Policy, RentalState
 from tests.lab.company import Clock, Company, launched, market_of
+from tests.processes import stopped_holder
 
 HOUR_S = 3600.0
 LEASE_S = 600.0
@@ -393,6 +394,26 @@ def test_a_ledger_that_takes_no_line_keeps_no_pod_from_being_told_to_live(
     assert "cannot be written" in tended.notes.alarms[0]
     computer.run(LEASE_S + 60)
     assert computer.company.alive() == []
+
+
+def test_a_writer_that_was_stopped_keeps_no_pod_alive(computer: Computer, tmp_path: Path) -> None:
+    """A process holds the ledger's lock and does not run. What has to end is ended, what may live is told to, and the
+    rows are written once the lock is free."""
+    policy = Policy(deadline_at=1_700_000_000.0 + HOUR_S, lease_s=LEASE_S)
+    ending = [launched(computer.company, computer.ledger, policy=policy)[0] for _ in range(3)]
+    living, machine = launched(computer.company, computer.ledger, policy=Policy(lease_s=LEASE_S))
+    computer.run(HOUR_S - 60)
+    impatient = Ledger(tmp_path / "ledger.jsonl", now=computer.clock.now, lock_s=0.05)
+    computer.market = market_of(computer.company, computer.clock, impatient)
+    with stopped_holder(tmp_path / "ledger.lock"):
+        tended = computer.run(180)
+        assert computer.company.alive() == [machine]
+        assert any("held by another process" in alarm for alarm in tended.notes.alarms)
+        assert [computer.launch(id).phase for id in ending] == [Phase.LIVE] * 3
+    computer.run(600)
+    assert [computer.launch(id).phase for id in ending] == [Phase.ENDED] * 3
+    assert "deadline" in computer.launch(ending[0]).why
+    assert computer.launch(living).phase is Phase.LIVE
 
 
 def test_a_listing_that_lacks_a_pod_keeps_nobody_from_telling_it_to_live(
