@@ -190,6 +190,21 @@ class Template:
 
 
 @dataclass(frozen=True)
+class TemplateDraft:
+    """A template as somebody wants it. What is None or empty is left to the provider."""
+
+    name: str
+    image: str
+    disk_gb: int | None = None
+    persistent_gb: int | None = None
+    mount_path: str = "/workspace"
+    """Where that disk is."""
+    ports: tuple[str, ...] = ()
+    env: dict[str, str] = field(default_factory=dict)
+    registry_id: str | None = None
+
+
+@dataclass(frozen=True)
 class Registry:
     """A login to a container registry that the provider keeps. Its password is never read."""
 

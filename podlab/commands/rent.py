@@ -188,13 +188,53 @@ VERBS = (
         example="%pod templates --public",
     ),
     Verb(
+        "pod", "templates create", "Keep a named image with its settings at the company.", "company.template_create",
+        detail="Nothing is billed for it. Rent a pod of it: pod create --template NAME.",
+        operands=(Operand("name", "what to call it"),),
+        options=(
+            Option("--image", "the container image", metavar="IMAGE"),
+            Option("--disk", "the container's own disk, in GB", kind=int, metavar="GB"),
+            Option("--persistent", "a disk that lives as long as the pod, in GB", kind=int, metavar="GB"),
+            Option("--mount", "where that disk is on the pod", metavar="PATH", default="/workspace"),
+            *(each for each in MACHINE if each.name in ("--registry", "--port", "--env")), PROVIDER,
+        ),
+        example="%pod templates create lab --image runpod/pytorch:2.8.0 --disk 40 --port 8888/http", changes=True,
+    ),
+    Verb(
+        "pod", "templates delete", "Delete one of the account's own templates; pods made from it stay.",
+        "company.template_delete",
+        operands=(Operand("template", "its name or id"),), options=(PROVIDER,),
+        example="%pod templates delete lab", changes=True, despite_config=True,
+    ),
+    Verb(
         "pod", "registries", "List the logins to container registries that the company keeps.", "company.registries",
         options=(PROVIDER,), example="%pod registries",
+    ),
+    Verb(
+        "pod", "registries add", "Keep a login to a container registry at the company, for private images.",
+        "company.registry_add",
+        detail="The password or token is typed hidden, or read from standard input. The company shows it to nobody "
+        "again, and podlab keeps nothing of it. Use it: pod create --registry NAME.",
+        operands=(Operand("name", "what to call it"),),
+        options=(Option("--user", "who logs in", metavar="USER"), PROVIDER),
+        example="%pod registries add hub --user me", changes=True,
+    ),
+    Verb(
+        "pod", "registries delete", "Have the company forget a login to a container registry.",
+        "company.registry_delete",
+        operands=(Operand("registry", "its name or id"),), options=(PROVIDER,),
+        example="%pod registries delete hub", changes=True, despite_config=True,
     ),
     Verb(
         "pod", "keys", "List the SSH public keys that the company puts into pods.", "company.keys",
         detail="podlab sends a key of its own with each pod, and changes none of these.",
         options=(PROVIDER,), example="%pod keys",
+    ),
+    Verb(
+        "pod", "keys add", "Add an SSH public key to those that the company puts into pods.", "company.key_add",
+        detail="The others stay. podlab's own pods need none of them: this is for pods that are rented elsewhere.",
+        operands=(Operand("file", "a public key, such as ~/.ssh/id_ed25519.pub (default: podlab's own)", "?"),),
+        options=(PROVIDER,), example="%pod keys add ~/.ssh/id_ed25519.pub", changes=True,
     ),
     Verb(
         "pod", "account", "Show the account's balance, what it spends now, and how long that lasts.", "company.account",

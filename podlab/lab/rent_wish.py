@@ -91,8 +91,8 @@ class RentWish:
             )
         self._check_machine()
         self._check_disks()
-        _check_ports(self.ports)
-        _check_variables(self.env)
+        check_ports(self.ports)
+        check_variables(self.env)
 
     def _check_machine(self) -> None:
         if self.count is not None and not 1 <= self.count <= 16:
@@ -214,7 +214,8 @@ def _gb(text: str | None) -> str | None:
     return None if text is None else re.sub(r"(?i)\s*gi?b?$", "", text.strip())
 
 
-def _check_ports(ports: Sequence[str]) -> None:
+def check_ports(ports: Sequence[str]) -> None:
+    """Raise BadArgument for --port that no pod can have."""
     for port in ports:
         said = _PORT.fullmatch(port)
         if said is None or not 1 <= int(said[1]) <= 65535:
@@ -227,7 +228,8 @@ def _check_ports(ports: Sequence[str]) -> None:
         raise BadArgument("--port names one port twice.", hint="Leave one of them away.")
 
 
-def _check_variables(env: Sequence[str]) -> None:
+def check_variables(env: Sequence[str]) -> None:
+    """Raise BadArgument for --env that is no variable of a pod, or that would show a secret in every list."""
     if len(env) > MOST_VARIABLES:
         raise BadArgument(f"--env is given {len(env)} times.", hint=f"A pod takes {MOST_VARIABLES} of them.")
     for pair in env:

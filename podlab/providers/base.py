@@ -30,6 +30,7 @@ from podlab.renting import (
     Rental,
     RentalLine,
     Template,
+    TemplateDraft,
     Volume,
 )
 from podlab.secrets import Secret
@@ -150,6 +151,10 @@ class Belongings(Protocol):
 
     def templates(self, *, public: bool = False) -> tuple[Template, ...]:
         """The account's own templates, or the provider's public ones."""
+        ...
+
+    def create_template(self, draft: TemplateDraft) -> Template:
+        """Keep a named image with its settings. Never sent twice. Raises BadOrder; OutcomeUnknown: perhaps."""
         ...
 
     def delete_template(self, template_id: str) -> None:

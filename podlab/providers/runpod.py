@@ -46,6 +46,7 @@ from podlab.renting import (
     RentalLine,
     RentalState,
     Template,
+    TemplateDraft,
     Volume,
 )
 from podlab.secrets import Secret
@@ -196,6 +197,13 @@ class RunpodProvider:
         path = "/v2/catalog/templates" if public else "/v2/templates"
         read = partial(runpod_wire.template, public=public)
         return tuple(self._known(read(each), doing) for each in self._line.pages(path, "templates", doing=doing))
+
+    def create_template(self, draft: TemplateDraft) -> Template:
+        doing = f"create template {draft.name}"
+        body = runpod_order.template_body(draft, provider=self.name)
+        answer = self._line.write("POST", "/v2/templates", doing=doing, body=body)
+        made = runpod_wire.template(self._line.object_in(answer, doing=doing, write=True))
+        return self._known(made, doing, write=True)
 
     def delete_template(self, template_id: str) -> None:
         self._delete("/v2/templates", template_id, "template")

@@ -7,13 +7,13 @@ api-reference-v2/openapi.json (CreatePodRequest) and pods/templates/environment-
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from podlab.errors import BadArgument, BadOrder
 from podlab.providers.runpod_wire import CUDA, ID, PORT, is_utf8
 from podlab.quoting import shell_line
-from podlab.renting import Cloud, OfferQuery, Order
+from podlab.renting import Cloud, OfferQuery, Order, TemplateDraft
 from podlab.secrets import redact
 
 MOST_ENV = 50
@@ -68,6 +68,25 @@ def volume_body(name: str, size_gb: int, data_center: str, tier: str, *, provide
     return body | ({"type": tier.upper()} if tier else {})
 
 
+def template_body(draft: TemplateDraft, *, provider: str) -> dict[str, Any]:
+    """The body that creates a template. Raises BadOrder."""
+    check = _checking(provider)
+    check(bool(draft.name.strip()) and draft.name.isprintable(), "name", draft.name, "Give a name.")
+    check(bool(draft.image) and _is_word(draft.image), "image", draft.image, "Write it as runpod/pytorch:TAG.")
+    check((draft.disk_gb or 1) >= 1, "disk_gb", draft.disk_gb, "Give 1 GB or more.")
+    body: dict[str, Any] = {
+        "name": draft.name, "image": draft.image, "ports": _ports(draft.ports, check), "env": _env(draft.env, check),
+        "startJupyter": False,  # which the company would open to the whole net
+    }  # fmt: skip
+    if draft.disk_gb is not None:
+        body["disk"] = draft.disk_gb
+    if draft.registry_id is not None:
+        body["registry"] = _registry(draft.registry_id, check)
+    if draft.persistent_gb is not None:
+        body["mounts"] = _persistent(draft.persistent_gb, draft.mount_path, check)
+    return body
+
+
 def order_body(order: Order, *, provider: str) -> dict[str, Any]:
     """The body that creates what `order` says. Raises BadOrder naming field, value and fix; nothing is sent then."""
     check = _checking(provider)
@@ -90,8 +109,8 @@ def order_body(order: Order, *, provider: str) -> dict[str, Any]:
         "gpu": {"id": order.gpu_id, "count": order.gpu_count},
         "cloud": order.cloud.upper(),
         "disk": order.disk_gb,
-        "ports": _ports(order, check),
-        "env": _env(order, check),
+        "ports": _ports(order.ports, check),
+        "env": _env(order.env, check),
     }
     if order.min_cuda is not None:
         body["gpu"]["minCudaVersion"] = order.min_cuda
@@ -105,45 +124,57 @@ def order_body(order: Order, *, provider: str) -> dict[str, Any]:
             raise BadOrder(error.message, provider=provider, fields=("command",), hint=error.hint) from error
         check(redact(body["args"]) == body["args"], "command", "one with a secret", SECRET_FIX)
     if order.registry_id is not None:
-        check(bool(ID.fullmatch(order.registry_id)), "registry_id", order.registry_id, "See: podlab pod registries")
-        body["registry"] = order.registry_id
+        body["registry"] = _registry(order.registry_id, check)
     if "22/tcp" in order.ports and "PUBLIC_KEY" not in order.env:
         body["startSsh"] = True  # with the account's keys, for the order brings none
     return body | _mounts(order, check)
 
 
-def _ports(order: Order, check: Check) -> list[str]:
-    for port in order.ports:
+def _registry(identity: str, check: Check) -> str:
+    check(bool(ID.fullmatch(identity)), "registry_id", identity, "See: podlab pod registries")
+    return identity
+
+
+def _ports(ports: Sequence[str], check: Check) -> list[str]:
+    for port in ports:
         match = PORT.fullmatch(port)
         check(match is not None and 0 < int(match[1]) < 65536, "ports", port, "Write it as 22/tcp or 8000/http.")
-    check(len(set(order.ports)) == len(order.ports), "ports", ", ".join(order.ports), "Name each once.")
-    public = sum(port.endswith("/http") for port in order.ports)
+    check(len(set(ports)) == len(ports), "ports", ", ".join(ports), "Name each once.")
+    public = sum(port.endswith("/http") for port in ports)
     check(public <= MOST_HTTP_PORTS, "ports", f"{public} http ports", f"{MOST_HTTP_PORTS} can be had.")
-    return list(order.ports)
+    return list(ports)
 
 
-def _env(order: Order, check: Check) -> dict[str, str]:
-    check(len(order.env) <= MOST_ENV, "env", f"{len(order.env)} variables", f"{MOST_ENV} can be had.")
-    for name, value in order.env.items():
+def _env(env: Mapping[str, str], check: Check) -> dict[str, str]:
+    check(len(env) <= MOST_ENV, "env", f"{len(env)} variables", f"{MOST_ENV} can be had.")
+    for name, value in env.items():
         check(bool(_VARIABLE.fullmatch(name)), "env", name, "A variable's name has letters, digits and _.")
         check("\0" not in value and is_utf8(value), f"env.{name}", value, "It has to be text without a NUL.")
         check(redact(value) == value, f"env.{name}", "a secret", SECRET_FIX)
-    return dict(order.env)
+    return dict(env)
 
 
 def _mounts(order: Order, check: Check) -> dict[str, Any]:
     if order.volume_id is None and order.persistent_gb is None:
         return {}
-    path = order.mount_path
-    check(path.startswith("/") and path != "/" and path.isprintable(), "mount_path", path, "Give a path: /workspace")
     if order.volume_id is None:
-        size = order.persistent_gb or 0
-        check(size >= 10, "persistent_gb", size, "RunPod gives 10 GB or more.")
-        return {"mounts": {"persistent": {"size": size, "path": path}}}
+        return {"mounts": _persistent(order.persistent_gb or 0, order.mount_path, check)}
+    path = _path(order.mount_path, check)
     check(order.persistent_gb is None, "persistent_gb", order.persistent_gb, "Not together with a network volume.")
     check(order.cloud == "secure", "cloud", order.cloud, "A network volume is in the secure cloud only.")
     check(bool(ID.fullmatch(order.volume_id)), "volume_id", order.volume_id, "See: podlab pod volumes")
     return {"mounts": {"network": [{"volumeId": order.volume_id, "path": path}]}}
+
+
+def _persistent(size_gb: int, path: str, check: Check) -> dict[str, Any]:
+    path = _path(path, check)
+    check(size_gb >= 10, "persistent_gb", size_gb, "RunPod gives 10 GB or more.")
+    return {"persistent": {"size": size_gb, "path": path}}
+
+
+def _path(path: str, check: Check) -> str:
+    check(path.startswith("/") and path != "/" and path.isprintable(), "mount_path", path, "Give a path: /workspace")
+    return path
 
 
 def _is_word(text: str) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
+from pathlib import Path
 
 import pytest
 
 from podlab.display.text import text
-from podlab.errors import BadArgument, BadSecret, KeyRefused, NotFound, Refused
+from podlab.errors import BadArgument, BadSecret, KeyRefused, NotFound, PodlabError, Refused
+from podlab.lab.rented import public_key
 from podlab.ledger import Ledger
 from podlab.renting import Policy
 from podlab.sandbox.serve import Running
@@ -87,6 +90,48 @@ def test_what_the_account_keeps(say: Say) -> None:
         say("pod volumes create x EU-RO-1 --size 5")
     assert any(each.public for each in say("pod templates --public").templates)
     assert say("pod registries").registries == () and say("pod keys").keys == ()
+
+
+def test_an_image_of_ones_own_is_kept_with_a_login_and_a_pod_is_planned_from_it(
+    say: Say, sandbox: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("a-token-of-mine-1234\n"))
+    (login,) = say("pod registries add hub --user me").registries
+    made = "pod templates create mine --image me/image:1 --disk 40 --persistent 50 --port 8888/http --env A=b=c"
+    assert "keep the template mine" in text(say(f"{made} --registry hub --dry-run"))
+    (template,) = say(f"{made} --registry hub").templates
+    assert (template.name, template.image, template.public) == ("mine", "me/image:1", False)
+    assert say("pod templates").templates == (template,) and say("pod registries").registries == (login,)
+    kept = sandbox.company.assets.own_templates[template.id]
+    assert (kept.disk_gb, kept.ports, kept.env, kept.registry) == (40, ("8888/http",), (("A", "b=c"),), login.id)
+    assert say("pod plan --template mine --gpu A40").candidates[0].refused == ""
+
+    for wrong, said in (
+        ("pod templates create x", "needs an image"),
+        ("pod templates create x --image i --env HF_TOKEN=abc", "looks like a secret"),
+        ("pod templates create x --image i --port 99999/http", "is no port"),
+        ("pod templates create x --image i --persistent 5", "persistent_gb cannot be '5'"),
+        ("pod registries add other", "needs a user"),
+    ):
+        with pytest.raises(PodlabError, match=said):
+            say(wrong)
+    with pytest.raises(NotFound, match="no registry 'nobody'"):
+        say("pod templates create x --image i --registry nobody")
+    with pytest.raises(Refused, match="Nothing was deleted"):
+        say("pod templates delete mine", audience=Silent(False))
+    assert say("pod templates delete mine", yes=True).changed == {"template": template.id}
+    assert say("pod registries delete hub", yes=True).changed == {"registry": login.id}
+    assert say("pod templates").templates == () and say("pod registries").registries == ()
+
+
+def test_a_key_is_added_to_the_accounts(say: Say, tmp_path: Path) -> None:
+    (own,) = say("pod keys add").keys
+    assert own.text == public_key().strip()
+    assert say("pod keys add").keys == say("pod keys").keys == (own,)
+    (tmp_path / "private").write_text("-----BEGIN OPENSSH PRIVATE KEY-----\n")
+    for path, said in ((tmp_path / "private", "no public key"), (tmp_path / "missing", "cannot be read")):
+        with pytest.raises(BadArgument, match=said):
+            say(f"pod keys add {path}")
 
 
 def test_the_account_has_a_balance(say: Say) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from podlab.errors import BadArgument, BadOrder, NotFound, OutOfStock
 from podlab.providers.base import Belongings, Provider
-from podlab.renting import OfferQuery, Order, RentalState
+from podlab.renting import OfferQuery, Order, RentalState, TemplateDraft
 from podlab.types import Pod
 from tests.providers.conftest import Desk
 
@@ -277,6 +277,14 @@ def test_what_an_account_keeps_is_listed_added_and_deleted(name: str, open_desk:
 
     registry = kept.add_registry("hub", user="me", password=Secret("a-password-1234"))
     assert kept.registries() == (registry,)
+    draft = TemplateDraft("mine", "me/image:1", 30, 20, "/data", ("8000/http",), {"A": "b"}, registry.id)
+    template = kept.create_template(draft)
+    assert kept.templates() == (template,) and (template.name, template.image) == ("mine", "me/image:1")
+    for wrong in (replace(draft, image=""), replace(draft, disk_gb=0), replace(draft, mount_path="data")):
+        with pytest.raises(BadOrder):
+            kept.create_template(wrong)
+    kept.delete_template(template.id)
+    kept.delete_registry(registry.id)
     kept.delete_registry(registry.id)
     assert kept.registries() == () and kept.templates() == ()
     assert all(template.public for template in kept.templates(public=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from podlab.commands.rent_results import (
     AccountDetail,
@@ -14,7 +14,7 @@ from podlab.commands.rent_results import (
 )
 from podlab.commands.results import Done, Outcome, Plan
 from podlab.errors import BadArgument, NotFound, Refused
-from podlab.events import Ask, Work
+from podlab.events import Ask, Stage, Work
 from podlab.units import usd_text
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def volume_delete(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     from podlab.ledger import Ledger
 
     name, simulated, kept = _asked(workspace, args)
-    volume = _volume(kept.volumes(), args.volume, name)
+    volume = _named(kept.volumes(), args.volume, "volume", name)
     pretended = " (simulated)" if simulated else ""
     if args.dry_run:
         return Outcome(Plan((f"delete the volume {volume.name} ({volume.id}) and all that is on it",)))
@@ -85,15 +85,29 @@ def volume_delete(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     return Outcome(Done(f"The volume {volume.name} is deleted{pretended}.", {"volume": volume.id}))
 
 
-def _volume(volumes: Sequence[Volume], text: str, company: str) -> Volume:
-    """The volume of that id, or the one of that name. Raises NotFound, and BadArgument where several have it."""
-    found = [each for each in volumes if each.id == text] or [each for each in volumes if each.name == text]
+class _Named(Protocol):
+    """What the company knows by an id, and a person by a name."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+
+N = TypeVar("N", bound=_Named)
+
+
+def _named(kept: Sequence[N], text: str, what: str, company: str) -> N:
+    """The one of that id, or the one of that name. Raises NotFound, and BadArgument where several have it."""
+    found = [each for each in kept if each.id == text] or [each for each in kept if each.name == text]
     if not found:
-        known = ", ".join(each.name for each in volumes) or "none"
-        raise NotFound(f"{company} has no volume {text!r}.", hint=f"It has: {known}. See: podlab pod volumes")
+        known = ", ".join(each.name for each in kept) or "none"
+        which = "registries" if what == "registry" else f"{what}s"
+        raise NotFound(f"{company} has no {what} {text!r}.", hint=f"It has: {known}. See: podlab pod {which}")
     if len(found) > 1:
         ids = " or ".join(each.id for each in found)
-        raise BadArgument(f"{len(found)} volumes are called {text!r}.", hint=f"Name it by its id: {ids}.")
+        raise BadArgument(f"There are {len(found)} by the name {text!r}.", hint=f"Name it by its id: {ids}.")
     return found[0]
 
 
@@ -107,10 +121,91 @@ def templates(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     return Outcome(TemplateList(kept.templates(public=args.public), name, simulated))
 
 
+def template_create(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab.lab.rent_wish import check_ports, check_variables
+    from podlab.renting import TemplateDraft
+
+    name, simulated, kept = _asked(workspace, args)
+    if not args.image:
+        raise BadArgument("A template needs an image.", hint="Name it: --image runpod/pytorch:TAG")
+    ports, pairs = tuple(args.port or ()), tuple(args.env or ())
+    check_ports(ports)
+    check_variables(pairs)
+    login = _named(kept.registries(), args.registry, "registry", name).id if args.registry else None
+    draft = TemplateDraft(
+        args.name, args.image, args.disk, args.persistent, args.mount, ports,
+        dict(pair.split("=", 1) for pair in pairs), login,
+    )  # fmt: skip
+    if args.dry_run:
+        return Outcome(Plan((f"keep the template {draft.name} of {draft.image} at {name}",)))
+    yield Stage("template", f"Keeping the template {draft.name} at {name}")
+    return Outcome(TemplateList((kept.create_template(draft),), name, simulated))
+
+
+def template_delete(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    name, simulated, kept = _asked(workspace, args)
+    template = _named(kept.templates(), args.template, "template", name)
+    yield from _delete(args, f"the template {template.name} ({template.id})", name, simulated)
+    if args.dry_run:
+        return Outcome(Plan((f"delete the template {template.name} ({template.id}) at {name}",)))
+    kept.delete_template(template.id)
+    return Outcome(Done(f"The template {template.name} is deleted.", {"template": template.id}))
+
+
+def _delete(args: Namespace, what: str, company: str, simulated: bool) -> Work[None]:
+    """A yes to deleting something, unless nothing is going to happen. Raises Refused."""
+    pretended = " (simulated)" if simulated else ""
+    if not args.dry_run and not (yield Ask(f"Delete {what} at {company}{pretended}?", "delete")):
+        raise Refused(f"Nothing was deleted at {company}.", hint="Repeat with --yes")
+
+
 def registries(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     yield from ()
     name, simulated, kept = _asked(workspace, args)
     return Outcome(RegistryList(kept.registries(), name, simulated))
+
+
+def registry_add(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab.lab import hidden
+
+    name, simulated, kept = _asked(workspace, args)
+    if not args.user:
+        raise BadArgument("A login needs a user.", hint="Name it: --user NAME")
+    if args.dry_run:
+        return Outcome(Plan((f"keep a login of {args.user} as {args.name} at {name}",)))
+    password = hidden.read(f"the password or token of {args.user}")
+    yield Stage("registry", f"Keeping the login {args.name} at {name}")
+    made = kept.add_registry(args.name, user=args.user, password=password)
+    return Outcome(RegistryList((made,), name, simulated))
+
+
+def registry_delete(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    name, simulated, kept = _asked(workspace, args)
+    registry = _named(kept.registries(), args.registry, "registry", name)
+    yield from _delete(args, f"the login {registry.name} ({registry.id})", name, simulated)
+    if args.dry_run:
+        return Outcome(Plan((f"delete the login {registry.name} ({registry.id}) at {name}",)))
+    kept.delete_registry(registry.id)
+    return Outcome(Done(f"The login {registry.name} is deleted.", {"registry": registry.id}))
+
+
+def key_add(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from pathlib import Path
+
+    from podlab.lab.rented import public_key
+
+    name, simulated, kept = _asked(workspace, args)
+    path = Path(args.file).expanduser() if args.file else None
+    try:
+        text = public_key() if path is None else path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadArgument(
+            f"{path} cannot be read as a public key.", hint="Name a file such as ~/.ssh/id_ed25519.pub."
+        ) from error
+    if args.dry_run:
+        return Outcome(Plan((f"add the key {text[:60]}... to those of {name}",)))
+    yield Stage("key", f"Adding a key at {name}")
+    return Outcome(AccountKeyList(kept.add_account_key(text), name, simulated))
 
 
 def keys(workspace: Workspace, args: Namespace) -> Work[Outcome]:
