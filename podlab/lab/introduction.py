@@ -80,5 +80,7 @@ class Introduction:
             if at - self._asked.get(launch.id, -AGAIN_S) < AGAIN_S:
                 return ()
             self._asked[launch.id] = at
-        lines = self._market.provider(launch.provider).logs(rental.id, source="container", tail=LOG_LINES)
+        lines = self._market.provider(launch.provider).logs(
+            rental.id, source="container", tail=LOG_LINES, since=rental.started_at
+        )
         return heard(lines, since=rental.started_at).fingerprints

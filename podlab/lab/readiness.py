@@ -23,14 +23,19 @@ from podlab.errors import (
 )
 from podlab.events import Stage, Work
 from podlab.lab.attempts import BadDraw
+from podlab.lab.brakes import is_armed
 from podlab.lab.ending import look
 from podlab.lab.launches import LAG_S, Launch, Phase, find
 from podlab.lab.market import Market
-from podlab.lab.start_command import Heard, heard
+from podlab.lab.start_command import Heard, Hearing
 from podlab.renting import Armed, Rental, RentalLine, RentalState
 from podlab.units import duration_text
 
 LIST_S = 20.0
+LOG_LINES = 5000
+"""Of a log, at one look."""
+CLOCKS_S = 60.0
+"""How much the clocks of a provider's machines may differ."""
 StageKey = Literal["image", "container", "armed", "sshd", "cuda", "setup"]
 
 
@@ -110,8 +115,10 @@ class _Arrival:
         self._cursor: str | None = None
         self._unanswered = ""
         """What its provider's silence looks like, "" while it answers."""
-        self._lines: tuple[RentalLine, ...] = ()
+        self._hearing = Hearing()
         self._heard = Heard()
+        self._progress = ""
+        """What the machine's own log said last."""
         self._key = ""
 
     def container(self) -> Work[None]:
@@ -124,7 +131,7 @@ class _Arrival:
             if self._container_at is None:
                 self._wait_for_image(now)
                 yield self._stage("image", self._image_text())
-            elif not self._heard.armed:
+            elif not (is_armed(self.launch) if self._heard.armed is None else self._heard.armed):
                 why = f" ({self._heard.detail})" if self._heard.detail else ""
                 self._limit(self._container_at, self._patience.armed_s, f"its switch was not armed{why}", now)
                 yield self._stage("armed", f"the container runs; its switch is not armed yet{why}")
@@ -189,7 +196,8 @@ class _Arrival:
         provider = self.market.provider(self.launch.provider)
         try:
             found = self._found()
-            lines = tuple(provider.logs(self.rental.id, after=self._cursor, tail=500))
+            since = None if self._cursor else self._start()
+            lines = tuple(provider.logs(self.rental.id, after=self._cursor, since=since, tail=LOG_LINES))
         except RateLimited as error:
             self._silent(error)
             self.market.pause(error.retry_after_s)
@@ -228,11 +236,23 @@ class _Arrival:
         if fresh:
             self._cursor = fresh[-1].id
             self._spoken_at = self.market.ticks()
-            self._lines = (*self._lines, *fresh)[-2000:]
+        for line in fresh:
+            self._hearing.take(line)
+            if line.source == "system":
+                self._progress = line.text[:120]
         since = self.rental.started_at
         # What an earlier start said of itself counts no more: its switch is gone, and so may be its host keys.
-        was_stopped = any(span.state is RentalState.STOPPED for span in self.launch.spans)
-        self._heard = Heard() if since is None and was_stopped else heard(self._lines, since=since)
+        self._heard = Heard() if since is None and self._was_stopped() else self._hearing.heard(since)
+
+    def _start(self) -> float | None:
+        """Since when its log is read: however much it has said meanwhile, what was said first counts."""
+        began = self.rental.started_at
+        if began is None and not self._was_stopped():
+            began = self.rental.created_at
+        return None if began is None else began - CLOCKS_S
+
+    def _was_stopped(self) -> bool:
+        return any(span.state is RentalState.STOPPED for span in self.launch.spans)
 
     def _silent(self, error: ProviderError) -> None:
         waited_s = self.market.ticks() - self._answered_at
@@ -256,8 +276,7 @@ class _Arrival:
         return BadDraw(why, data_center=self.rental.data_center)
 
     def _image_text(self) -> str:
-        last = next((line.text for line in reversed(self._lines) if line.source == "system"), "")
-        return last[:120] or f"its provider says {self.rental.said or self.rental.state}"
+        return self._progress or f"its provider says {self.rental.said or self.rental.state}"
 
     def _stage(self, key: StageKey, text: str) -> Stage:
         passed = duration_text(max(1.0, self.market.ticks() - self._begun_at))

@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib import resources
+from itertools import islice
 
 from podlab.errors import BadArgument
 from podlab.lab.talk import program
@@ -38,6 +39,7 @@ LAUNCH = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}")
 IMAGE_START = "/start.sh"
 """What RunPod's own images start with: it starts their sshd, and whatever else the image is for."""
 LINES_LIMIT = 10_000
+KEYS_LIMIT = 1000
 LINE_LIMIT_CHARACTERS = 4096
 _HOST_KEY = re.compile(r"podlab: host key ([a-z0-9@.-]{1,64}) (SHA256:[A-Za-z0-9+/]{43})")
 _KEY_TYPES = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa")
@@ -146,6 +148,39 @@ def _script() -> str:
     return " ".join(kept)
 
 
+class Hearing:
+    """What the start command says, out of a log that is read bit by bit: of all else in it nothing is kept, so that its
+    lines are not lost in what an image has to say."""
+
+    def __init__(self) -> None:
+        self._keys: list[tuple[float | None, str, str]] = []
+        self._armed: tuple[float | None, bool, str] | None = None
+
+    def take(self, line: RentalLine) -> None:
+        """One more line, behind those that were taken. It is untrusted."""
+        text = line.text[:LINE_LIMIT_CHARACTERS].strip()
+        if line.source != "container" or not text.startswith("podlab: "):
+            return
+        if found := _HOST_KEY.fullmatch(text):
+            if found[1] in _KEY_TYPES and len(self._keys) < KEYS_LIMIT:
+                self._keys.append((line.at, found[1], found[2]))
+        elif text.startswith("podlab: armed {"):
+            self._armed = line.at, True, ""
+        elif text.startswith("podlab: not armed: "):
+            self._armed = line.at, False, _plain(text.removeprefix("podlab: not armed: "))
+
+    def heard(self, since: float | None = None) -> Heard:
+        """All of it, but for what came before `since`."""
+        keys: dict[str, str] = {}
+        for at, kind, fingerprint in self._keys:
+            if not _is_before(at, since):
+                keys.setdefault(kind, fingerprint)
+        armed, detail = None, ""
+        if self._armed is not None and not _is_before(self._armed[0], since):
+            armed, detail = self._armed[1:]
+        return Heard(tuple(keys[kind] for kind in _KEY_TYPES if kind in keys), armed, detail)
+
+
 def heard(lines: Iterable[RentalLine], *, since: float | None = None) -> Heard:
     """What the start command said, from the lines of a container's log, oldest first.
 
@@ -157,22 +192,14 @@ def heard(lines: Iterable[RentalLine], *, since: float | None = None) -> Heard:
     has run. What is heard of `armed` is the switch's own word, and decides only together with a beat (heartbeat.py).
     The lines are untrusted: their number and length are capped, and what is not understood is left out.
     """
-    keys: dict[str, str] = {}
-    armed, detail = None, ""
-    for number, line in enumerate(lines):
-        if number >= LINES_LIMIT:
-            break
-        if line.source != "container" or (since is not None and line.at is not None and line.at < since):
-            continue
-        text = line.text[:LINE_LIMIT_CHARACTERS].strip()
-        if found := _HOST_KEY.fullmatch(text):
-            if found[1] in _KEY_TYPES:
-                keys.setdefault(found[1], found[2])
-        elif text.startswith("podlab: armed {"):
-            armed, detail = True, ""
-        elif text.startswith("podlab: not armed: "):
-            armed, detail = False, _plain(text.removeprefix("podlab: not armed: "))
-    return Heard(tuple(keys[kind] for kind in _KEY_TYPES if kind in keys), armed, detail)
+    hearing = Hearing()
+    for line in islice(lines, LINES_LIMIT):
+        hearing.take(line)
+    return hearing.heard(since)
+
+
+def _is_before(at: float | None, since: float | None) -> bool:
+    return since is not None and at is not None and at < since
 
 
 def _plain(text: str) -> str:

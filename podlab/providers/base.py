@@ -113,9 +113,11 @@ class Provider(Protocol):
 
     def logs(
         self, rental_id: str, *, source: Literal["container", "system"] | None = None, tail: int = 100,
-        after: str | None = None, follow: bool = False,
+        after: str | None = None, since: float | None = None, follow: bool = False,
     ) -> Iterator[RentalLine]:  # fmt: skip
         """Its log lines, both sources unless one is named, oldest first. `after` is a line's id: only what came behind.
+        `since` (epoch seconds by the provider's clock) begins there where no `after` is given. With either of them
+        `tail` says nothing: the first of these lines come, some thousand at most.
 
         With `follow` it goes on until closed, resuming behind the last line after each cut. Raises NotFound.
         """

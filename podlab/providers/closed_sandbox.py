@@ -45,7 +45,7 @@ class ClosedSandbox:
 
     def logs(
         self, rental_id: str, *, source: Literal["container", "system"] | None = None, tail: int = 100,
-        after: str | None = None, follow: bool = False,
+        after: str | None = None, since: float | None = None, follow: bool = False,
     ) -> Iterator[RentalLine]:  # fmt: skip
         raise self._closed()
 

@@ -44,7 +44,7 @@ class RentsNothing:
 
     def logs(
         self, rental_id: str, *, source: Literal["container", "system"] | None = None, tail: int = 100,
-        after: str | None = None, follow: bool = False,
+        after: str | None = None, since: float | None = None, follow: bool = False,
     ) -> Iterator[RentalLine]:  # fmt: skip
         return iter(())
 

@@ -149,9 +149,11 @@ class RunpodProvider:
 
     def logs(
         self, rental_id: str, *, source: Literal["container", "system"] | None = None, tail: int = 100,
-        after: str | None = None, follow: bool = False,
+        after: str | None = None, since: float | None = None, follow: bool = False,
     ) -> Iterator[RentalLine]:  # fmt: skip
-        return runpod_logs.lines(self._line, _checked(rental_id), source=source, tail=tail, after=after, follow=follow)
+        return runpod_logs.lines(
+            self._line, _checked(rental_id), source=source, tail=tail, after=after, since=since, follow=follow
+        )  # fmt: skip
 
     def bills(self, *, since: float, until: float) -> tuple[Bill, ...]:
         query = {

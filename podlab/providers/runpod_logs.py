@@ -65,10 +65,12 @@ def place(after: str | None) -> _Place:
 
 def lines(
     line: Line, rental_id: str, *, source: Literal["container", "system"] | None, tail: int, after: str | None,
-    follow: bool, pause: Callable[[float], None] = time.sleep,
+    since: float | None = None, follow: bool, pause: Callable[[float], None] = time.sleep,
 ) -> Iterator[RentalLine]:  # fmt: skip
     """The lines, as `Provider.logs` promises them."""
     here, failures = place(after), 0
+    if not here.id and since is not None:
+        here = _Place(stamp(since))
     tail = min(max(tail, 0), MOST_TAIL)
     left = MOST_TAIL if here.id else tail
     ends = time.monotonic() + line.deadline_s

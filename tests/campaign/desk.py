@@ -179,7 +179,7 @@ class Desk:
 
     def logs(
         self, rental_id: str, *, source: str | None = None, tail: int = 100, after: str | None = None,
-        follow: bool = False,
+        since: float | None = None, follow: bool = False,
     ) -> Iterator[RentalLine]:  # fmt: skip
         self._read("logs")
         if self._elsewhere():
@@ -187,7 +187,7 @@ class Desk:
         book = self._town.company.books.get(rental_id)
         if book is None:
             raise NotFound("no such pod")
-        lines = book.read(source=None, after=None, tail=tail)
+        lines = book.read(source=None, after=None if since is None else int(since * 1e9) - 1, tail=tail)
         return iter([
             RentalLine(line.id, line.at / 1e9, line.source, line.text)
             for line in lines if after is None or line.id > after
