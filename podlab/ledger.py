@@ -13,7 +13,8 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 
 from podlab.durable import LOCK_S, locked, sync_folder
@@ -33,6 +34,25 @@ class Entry:
     verb: str
     subject: str
     detail: dict[str, str]
+
+
+class Trust(StrEnum):
+    """How far a line of a damaged file is to be believed."""
+
+    PROVEN = "proven"
+    """It is what was written: its sum holds."""
+    ALONE = "alone"
+    """It is whole, but the line before it is lost, without which its sum says nothing."""
+    WRONG = "wrong"
+    """The line before it is there, and its sum does not hold: it was changed, or it is not of this ledger."""
+
+
+@dataclass(frozen=True)
+class Salvaged:
+    """A line of a damaged file."""
+
+    entry: Entry
+    trust: Trust
 
 
 class Ledger:
@@ -84,21 +104,38 @@ class Ledger:
             with self._alone():
                 return self._read()[0]
 
-    def salvaged(self) -> list[Entry]:
-        """The lines that are whole in a file that cannot be trusted, oldest first: nothing may be asked for because of
-        them, but what they speak of may be ended. [] when nothing can be read."""
+    def salvaged(self) -> list[Salvaged]:
+        """What can still be read of a file that cannot be trusted, in its order; [] when nothing can.
+
+        Nothing may be asked for because of these lines, but what they speak of may be ended: how far each is to be
+        believed stands beside it. A line's sum is held against the line before it, by the sum that stands there and by
+        the one that its content makes; and against the last proven line, so that one that was put in between takes
+        nothing else along. What is no line, and a torn last one, is left out.
+        """
         try:
             lines = self._path.read_bytes().splitlines(keepends=True)
         except OSError:
             return []
-        found = []
+        found: list[Salvaged] = []
+        proven = stated = ""
+        made: set[str] = set()
+        number_before: int | None = 0
         for line in lines:
-            with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
-                fields = json.loads(line)
-                detail = {str(key): str(value) for key, value in fields["detail"].items()}
-                found.append(
-                    Entry(int(fields["n"]), float(fields["at"]), str(fields["verb"]), fields["subject"], detail)
-                )
+            read = _read_line(line)
+            if read is None:
+                stated, made, number_before = proven, set(), None
+                continue
+            entry, fields, said = read
+            trust = Trust.ALONE if number_before is None or entry.number != number_before + 1 else Trust.WRONG
+            if said in (_checksum(fields, stated), _checksum(fields, proven)):
+                trust = Trust.PROVEN
+            elif said in {_checksum(fields, chain) for chain in made}:
+                trust = Trust.PROVEN
+                found[-1] = replace(found[-1], trust=trust)  # it was only its sum that was damaged
+            found.append(Salvaged(entry, trust))
+            made = set() if trust is Trust.PROVEN else {_checksum(fields, chain) for chain in (stated, proven)}
+            proven = said if trust is Trust.PROVEN else proven
+            stated, number_before = said, entry.number
         return found
 
     @contextlib.contextmanager
@@ -183,15 +220,25 @@ def _is_torn(line: bytes) -> bool:
 
 def _parse(line: bytes, chain: str, *, number: int) -> tuple[Entry | None, str]:
     """The entry a line holds and its checksum; None when it is not whole."""
-    if not line.endswith(b"\n"):
+    read = _read_line(line)
+    if read is None or read[2] != _checksum(read[1], chain) or read[0].number != number:
         return None, chain
+    return read[0], read[2]
+
+
+def _read_line(line: bytes) -> tuple[Entry, dict[str, object], str] | None:
+    """The entry that a line holds, its fields, and the checksum that stands there, not looked at; None: it is none."""
+    if not line.endswith(b"\n"):
+        return None
     try:
         fields = json.loads(line)
         if json.dumps(fields).encode() + b"\n" != line:
-            return None, chain  # it means the same, but it is not what was written
-        checksum = fields.pop("sum")
-        if checksum != _checksum(fields, chain) or fields["n"] != number:
-            return None, chain
-        return Entry(fields["n"], fields["at"], fields["verb"], fields["subject"], fields["detail"]), checksum
+            return None  # it means the same, but it is not what was written
+        said = fields.pop("sum")
+        entry = Entry(fields["n"], fields["at"], fields["verb"], fields["subject"], fields["detail"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return None, chain
+        return None
+    detail = fields["detail"]
+    texts = (said, entry.verb, entry.subject, *detail.values()) if type(detail) is dict else (None,)
+    is_one = type(entry.number) is int and type(entry.at) in (int, float) and all(type(each) is str for each in texts)
+    return (entry, fields, said) if is_one else None

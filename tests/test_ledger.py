@@ -16,7 +16,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from podlab.errors import StateDamaged
-from podlab.ledger import Entry, Ledger
+from podlab.ledger import Entry, Ledger, Trust
 from podlab.settings import home
 from tests.processes import stopped_holder
 
@@ -240,6 +240,59 @@ def test_a_writer_that_was_stopped_keeps_nobody_for_ever(path: Path, three: byte
         assert len(ledger.entries()) == 3
         assert path.read_bytes() == three
     assert ledger.append("pod.create", "new").number == 4
+
+
+def trusted(path: Path, *lines: bytes) -> list[tuple[str, str]]:
+    """What is salvaged of these lines: each one's subject and how far it is believed."""
+    path.write_bytes(b"".join(lines))
+    return [(each.entry.subject, each.trust.value) for each in Ledger().salvaged()]
+
+
+@pytest.fixture
+def five(path: Path) -> list[bytes]:
+    """The lines of a ledger of five."""
+    for number in range(5):
+        Ledger().append("pod.create", f"p{number}", name=f"lab-{number}")
+    return path.read_bytes().splitlines(keepends=True)
+
+
+PROVEN, ALONE, WRONG = Trust.PROVEN.value, Trust.ALONE.value, Trust.WRONG.value
+
+
+def test_of_a_whole_file_all_is_proven(path: Path, five: list[bytes]) -> None:
+    assert trusted(path, *five) == [(f"p{number}", PROVEN) for number in range(5)]
+
+
+def test_a_line_that_was_changed_is_believed_nowhere_and_those_beside_it_are(path: Path, five: list[bytes]) -> None:
+    changed = five[2].replace(b"lab-2", b"lab-9")
+    assert trusted(path, *five[:2], changed, *five[3:]) == [
+        ("p0", PROVEN), ("p1", PROVEN), ("p2", WRONG), ("p3", PROVEN), ("p4", PROVEN),
+    ]  # fmt: skip
+
+
+def test_a_sum_that_was_damaged_is_made_up_for_by_the_next_line(path: Path, five: list[bytes]) -> None:
+    at = five[2].index(b'"sum": "') + 8
+    damaged = five[2][:at] + bytes([five[2][at] ^ 1]) + five[2][at + 1 :]
+    assert trusted(path, *five[:2], damaged, *five[3:]) == [(f"p{number}", PROVEN) for number in range(5)]
+    assert trusted(path, *five[:2], damaged)[2:] == [("p2", WRONG)]
+
+
+def test_behind_a_line_that_is_lost_one_stands_alone_and_the_rest_is_proven(path: Path, five: list[bytes]) -> None:
+    rest = [("p0", PROVEN), ("p2", ALONE), ("p3", PROVEN), ("p4", PROVEN)]
+    for lost in (b"\0" * 80 + b"\n", five[1][:40] + b"\n", b"{}\n", b""):
+        assert trusted(path, five[0], lost, *five[2:]) == rest
+    assert trusted(path, five[0], b"\0" * 300, *five[2:]) == [("p0", PROVEN), ("p3", ALONE), ("p4", PROVEN)]
+
+
+def test_what_was_put_in_takes_nothing_else_along(path: Path, five: list[bytes]) -> None:
+    """Garbage, a line of another ledger, a line again, and a torn last line."""
+    foreign = b'{"n": 3, "at": 1.5, "verb": "x", "subject": "theirs", "detail": {}, "sum": "0"}\n'
+    whole = [(f"p{number}", PROVEN) for number in range(5)]
+    assert trusted(path, *five[:2], b"garbage\n", *five[2:]) == whole
+    assert trusted(path, *five[:2], foreign, *five[2:]) == [*whole[:2], ("theirs", WRONG), *whole[2:]]
+    assert [each for each in trusted(path, *five[:2], five[1], *five[2:]) if each[1] == PROVEN] == whole
+    assert trusted(path, *five, five[0][:-1]) == whole
+    assert trusted(path, b'{"n": [], "at": {}, "verb": 1, "subject": 2, "detail": {"a": 1}, "sum": null}\n') == []
 
 
 def test_what_is_no_file_is_refused(path: Path, tmp_path: Path) -> None:

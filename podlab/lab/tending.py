@@ -18,12 +18,14 @@ from podlab.lab import bills, brakes, ending, money
 from podlab.lab.brakes import Rules, Seen, Verdict
 from podlab.lab.fanout import ask_all
 from podlab.lab.heartbeat import difference
-from podlab.lab.launches import Launch, Phase, all_launches, fold
+from podlab.lab.launches import Launch, Phase, all_launches
 from podlab.lab.market import Market
 from podlab.lab.money import Caps
+from podlab.lab.salvage import as_listed, salvage
 from podlab.lab.tending_file import Notes, Owner, PodNote, ProviderNote, TendingFile
 from podlab.lab.tending_words import without_figures
 from podlab.lab.tries import Tries
+from podlab.ledger import Entry
 from podlab.renting import BILLING, Armed, Rental, RentalState
 
 ROUND_S = 30.0
@@ -64,8 +66,8 @@ class World:
     beat_deadline_s: float | None = BEAT_DEADLINE_S
     unwritten: Notes | None = None
     """What the last round found, where no file could be written."""
-    launches: tuple[Launch, ...] = ()
-    """As they were when the ledger could last be read."""
+    entries: tuple[Entry, ...] = ()
+    """The ledger's lines as they were when it could last be read."""
     beating: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -138,14 +140,13 @@ class _Round:
 
     def _read(self) -> tuple[Launch, ...]:
         try:
-            self._world.launches = all_launches(self._market.ledger)
+            launches = all_launches(self._market.ledger)
+            self._world.entries = tuple(self._market.ledger.entries())
+            return launches
         except StateDamaged as error:
             self._damaged = True
             self._alarms.append(f"{error.message} {error.hint}".strip())
-            # What can be read of it, and what was known before: of both what is further on.
-            salvaged = {launch.id: launch for launch in fold(self._market.ledger.salvaged())}
-            self._world.launches = tuple(({each.id: each for each in self._world.launches} | salvaged).values())
-        return self._world.launches
+            return salvage(self._world.entries, self._market.ledger.salvaged())
 
     def _caps_now(self) -> Caps:
         try:
@@ -198,6 +199,7 @@ class _Round:
                 self._say(f"{launch.name}: {error.message}", alarm=isinstance(error, StateDamaged))
         elif launch.phase is Phase.ENDING:
             self._push(launch)
+        known[launch.id] = launch = as_listed(launch, rentals)
         if not launch.is_open:
             return None
         mine = [each for each in rentals if each.id == launch.rental_id] or [

@@ -264,6 +264,43 @@ def test_a_damaged_ledger_is_an_alarm_and_what_has_to_end_is_ended(computer: Com
     assert path.read_bytes().count(b"rent.ending") == 0
 
 
+def test_a_line_that_was_changed_ends_no_other_pod(computer: Computer, tmp_path: Path) -> None:
+    """The id of a pod of somebody else got into a row; a pod that is certainly ours still ends at its deadline."""
+    policy = Policy(deadline_at=1_700_000_000.0 + HOUR_S)
+    for _ in range(2):
+        launched(computer.company, computer.ledger, policy=policy)
+    theirs = computer.company.rent("somebody-else")
+    path = tmp_path / "ledger.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([lines[0], lines[1].replace(b'"rental": "r1"', b'"rental": "r3"'), *lines[2:]]))
+    assert theirs.id == "r3" and path.read_bytes() != b"".join(lines)
+    computer.begin("keeper")
+
+    computer.run(HOUR_S + 60)
+    assert computer.company.alive() == [theirs]
+
+
+@pytest.mark.parametrize("problem", ["damaged", "full"])
+def test_a_pod_whose_id_nobody_could_write_down_still_ends_at_its_deadline(
+    computer: Computer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: str
+) -> None:
+    policy = Policy(deadline_at=1_700_000_000.0 + HOUR_S, lease_s=2 * HOUR_S)
+    launched(computer.company, computer.ledger, policy=policy, live=False)
+
+    def full(*args: object, **kwargs: object) -> NoReturn:
+        raise OSError(28, "No space left on device")
+
+    if problem == "full":
+        monkeypatch.setattr("os.fsync", full)
+    else:
+        with (tmp_path / "ledger.jsonl").open("ab") as file:
+            file.write(b"garbage\n")
+    computer.run(HOUR_S - 60)
+    assert len(computer.company.alive()) == 1
+    computer.run(120)
+    assert computer.company.alive() == []
+
+
 def test_a_ledger_lost_under_way_is_made_up_for_by_what_was_known(computer: Computer, tmp_path: Path) -> None:
     launched(computer.company, computer.ledger, policy=Policy(deadline_at=1_700_000_000.0 + HOUR_S))
     computer.tend()
