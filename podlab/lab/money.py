@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from podlab.errors import Refused
 from podlab.events import Ask, Work
-from podlab.lab.launches import Launch, Phase, find, policy_fields
+from podlab.lab.launches import Launch, Phase, all_launches, find, policy_fields
 from podlab.lab.market import Market
 from podlab.renting import Policy, Protection, RentalState
 from podlab.units import duration_text
@@ -255,7 +255,12 @@ def check_order(
             said if living else f"{count} pods are more than rent.max_pods, which is {caps.max_pods}.",
             hint="End one (podlab pod terminate NAME), or allow more: podlab config set rent.max_pods N",
         )
-    together = sum(usd_per_hour(launch) for launch in living) + price * count
+    return _check_left(same, sum(usd_per_hour(launch) for launch in living) + price * count, caps, now)
+
+
+def _check_left(same: Sequence[Launch], together: float, caps: Caps, now: float) -> tuple[str, ...]:
+    """How long what is left of the caps lasts at `together` dollars an hour. Raises Refused where that is not worth a
+    start, or an extension."""
     notes = []
     for name, left, what in _left(same, caps, now):
         lasts_s = left / together * 3600 if together > 0 else math.inf
@@ -309,20 +314,24 @@ def _left(launches: Sequence[Launch], caps: Caps, now: float) -> list[tuple[str,
     return found
 
 
-def change(market: Market, launch: Launch, policy: Policy) -> Work[Launch]:
+def change(market: Market, launch: Launch, policy: Policy, caps: Caps) -> Work[Launch]:
     """Give a pod another policy: in the ledger at once, on the pod with the next beat. What may cost more asks.
 
-    Raises Refused when the answer is no or nobody could answer, and when the pod has ended or has to end.
+    Raises Refused when the answer is no or nobody could answer, when a cap on all pods would end it all the same, and
+    when the pod has ended or has to end.
     """
     if launch.phase in (Phase.ENDED, Phase.REFUSED, Phase.ENDING):
         raise Refused(f"{launch.name} has ended or is ending: its limits move no more.", hint="Rent another one.")
     now = market.now()
     if _may_cost_more(launch.policy, policy):
         spent, price = spent_usd(launch, now), usd_per_hour(launch)
+        same = of_kind(all_launches(market.ledger), simulated=launch.simulated)
+        notes = _check_left(same, sum(usd_per_hour(each) for each in same), caps, now)
         most = most_usd(policy, price, now, spent=spent)
         usd = "without any limit" if most is None else f"up to ${most:.2f}"
         so_far = f"It has cost ${spent:.2f} and costs ${price:.2f} an hour."
-        answer = yield Ask(f"May {launch.name} cost {usd}?", "price", detail=f"{so_far} {policy_text(policy, now)}")
+        detail = "\n".join((f"{so_far} {policy_text(policy, now)}", *notes))
+        answer = yield Ask(f"May {launch.name} cost {usd}?", "price", detail=detail)
         if not answer:
             why = "Nobody could be asked" if answer is None else "The answer was no"
             raise Refused(f"{why}, so {launch.name} keeps its limits.", hint="Say it in advance with --yes.")

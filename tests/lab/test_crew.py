@@ -12,10 +12,19 @@ from podlab.events import Answer
 from podlab.lab.crew import Here
 from podlab.lab.market import Market
 from podlab.lab.workspace import Workspace
+from podlab.transport.host_keys import HostKey, HostKeys
+from podlab.types import Pod, SshAddress
 from tests.audiences import Silent
+from tests.lab.rentals import launch
 
 OWN, OTHER = "SHA256:" + "A" * 43, "SHA256:" + "B" * 43
 KEY = base64.b64encode(b"\0\0\0\x0bssh-ed25519" + b"\0\0\0\x20" + b"k" * 32).decode()
+LAUNCH = launch()
+POD = Pod("lab", LAUNCH.id, "sandbox", SshAddress("203.0.113.7", "root", 40000))
+BEFORE, NEW = (
+    HostKey("ssh-ed25519", base64.b64encode(b"\0\0\0\x0bssh-ed25519" + b"\0\0\0\x20" + each * 32).decode())
+    for each in (b"b", b"n")
+)
 SHOWN = HostKeyUnknown("lab", "203.0.113.7", "ssh-ed25519", KEY, OWN)
 
 
@@ -57,3 +66,55 @@ def test_without_either_a_person_is_asked_and_yes_does_not_answer_for_them(works
         confirmed(workspace, (), answer=False)
     with pytest.raises(HostKeyUnknown):
         confirmed(workspace, (), answer=None)
+
+
+class Side:
+    """A pod that shows these keys, one after the other; behind it is the real store of pins."""
+
+    def __init__(self, *shown: HostKey) -> None:
+        self.shown = list(shown)
+
+    def side(self, pod: Pod) -> Side:
+        return self
+
+    def hello(self) -> None:
+        key = self.shown.pop(0) if len(self.shown) > 1 else self.shown[0]
+        HostKeys().verify(pod=POD.name, pod_id=POD.id, host="203.0.113.7", port=40000, key_type=key.type,
+                          key_base64=key.base64)  # fmt: skip
+
+
+def knocked(workspace: Workspace, side: Side, told: tuple[str, ...]) -> str:
+    """What a first word to a pod comes to that was rented, stopped and started again."""
+    crew = Here(side, Market.of(workspace))  # type: ignore[arg-type]
+    return drive(crew.knock(LAUNCH, told), Silent(True), yes=True)
+
+
+@pytest.fixture
+def pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("podlab.lab.rented.pod_of", lambda launch: POD)
+    HostKeys().pin(POD.id, BEFORE.type, BEFORE.base64)
+
+
+@pytest.mark.usefixtures("pinned")
+def test_after_a_start_the_key_of_before_is_enough(workspace: Workspace) -> None:
+    assert knocked(workspace, Side(BEFORE), ()) == "pinned"
+
+
+@pytest.mark.usefixtures("pinned")
+def test_after_a_start_a_new_key_counts_where_the_log_tells_it(workspace: Workspace) -> None:
+    assert knocked(workspace, Side(NEW), (NEW.fingerprint,)) == "log"
+    assert HostKeys().pinned(POD.id) == NEW
+
+
+@pytest.mark.usefixtures("pinned")
+@pytest.mark.parametrize("told", [(), (OTHER,), ("before",)])
+def test_after_a_start_a_new_key_that_no_log_tells_is_refused_and_no_yes_helps(
+    workspace: Workspace, told: tuple[str, ...]
+) -> None:
+    told = tuple(BEFORE.fingerprint if each == "before" else each for each in told)
+
+    with pytest.raises(HostKeyChanged) as changed:
+        knocked(workspace, Side(NEW), told)
+
+    assert (changed.value.expected, changed.value.shown) == (BEFORE.fingerprint, NEW.fingerprint)
+    assert HostKeys().pinned(POD.id) == BEFORE

@@ -191,7 +191,14 @@ def market(tmp_path: Path) -> Market:
         raise AssertionError("money asks no provider")
 
     clock = [ASKED_AT]
-    return Market(Ledger(tmp_path / "ledger.jsonl", now=lambda: clock[0]), provider, lambda: clock[0], clock.append)
+    """The last of them is now."""
+    return Market(Ledger(tmp_path / "ledger.jsonl", now=lambda: clock[-1]), provider, lambda: clock[-1], clock.append)
+
+
+def one_that_lives(market: Market, policy: Policy) -> Launch:
+    market.ledger.append("rent.ask", "l1", **ask(1.0, policy))
+    market.ledger.append("rent.live", "l1", rental="r1")
+    return ledger_of.open_launches(market.ledger)[0]
 
 
 def answered(work: Work[Launch], answer: bool | None) -> tuple[Launch, list[Ask]]:
@@ -209,24 +216,42 @@ def answered(work: Work[Launch], answer: bool | None) -> tuple[Launch, list[Ask]
 
 def test_more_money_is_asked_for_and_a_new_serial_is_written(market: Market) -> None:
     policy = Policy(deadline_at=ASKED_AT + HOUR_S, budget_usd=5.0)
-    market.ledger.append("rent.ask", "l1", **ask(1.0, policy))
-    market.ledger.append("rent.live", "l1", rental="r1")
-    pod = ledger_of.open_launches(market.ledger)[0]
+    pod = one_that_lives(market, policy)
     longer = money.extended(policy, ASKED_AT + 600, more_s=HOUR_S)
 
     with pytest.raises(Refused):
-        answered(money.change(market, pod, longer), False)
+        answered(money.change(market, pod, longer, Caps()), False)
     with pytest.raises(Refused, match="Nobody could be asked"):
-        answered(money.change(market, pod, longer), None)
+        answered(money.change(market, pod, longer, Caps()), None)
     assert ledger_of.open_launches(market.ledger)[0].policy == policy
 
-    moved, asked = answered(money.change(market, pod, longer), True)
+    moved, asked = answered(money.change(market, pod, longer, Caps()), True)
     assert [each.kind for each in asked] == ["price"]
     assert moved.policy == Policy(deadline_at=ASKED_AT + 2 * HOUR_S, budget_usd=5.0)
     assert moved.policy_serial == 1
-    again, asked = answered(money.change(market, moved, policy), None)
+    again, asked = answered(money.change(market, moved, policy, Caps()), None)
     assert asked == []  # less needs no yes
     assert again.policy_serial == 2
+
+
+@pytest.mark.parametrize("by", ["day", "total"])
+def test_a_pod_is_not_extended_where_a_cap_on_all_pods_would_end_it(market: Market, by: str) -> None:
+    """Its hour has cost a dollar; 10 cents are left. Less time needs no money. A cap that is further off is told."""
+    now = ASKED_AT + HOUR_S
+    policy = Policy(deadline_at=now + HOUR_S, budget_usd=5.0)
+    pod = one_that_lives(market, policy)
+    today = money.between_usd(pod, money.day_begins(now), now)  # where this runs it may be midnight in between
+    caps = Caps(total_usd=1.1) if by == "total" else Caps(per_day_usd=today + 0.1)
+    market.pause(now)
+    longer, shorter = money.extended(policy, now, more_s=HOUR_S), Policy(deadline_at=now + 60, budget_usd=5.0)
+
+    with pytest.raises(Refused, match=r"\$0.10 of .* are left, which would be used up in 6 min"):
+        answered(money.change(market, pod, longer, caps), True)
+    assert ledger_of.open_launches(market.ledger)[0].policy == policy
+    _, (asked,) = answered(money.change(market, pod, longer, Caps(total_usd=3.0)), True)
+    assert "the $3 for all pods is used up in 2 h" in asked.detail
+    moved, _ = answered(money.change(market, pod, shorter, caps), None)
+    assert moved.policy == shorter
 
 
 def test_an_extension_counts_from_the_limit_or_from_now_where_that_has_passed() -> None:

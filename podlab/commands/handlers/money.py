@@ -78,7 +78,7 @@ def extend(workspace: Workspace, args: Namespace) -> Work[Outcome]:
         return Outcome(Plan((f"change what ends {launch.name}: {text}",)))
     if policy == launch.policy:
         return Outcome(Done(f"{launch.name} keeps its limits. {text}", {"pod": launch.name}))
-    changed = yield from money.change(market, launch, policy)
+    changed = yield from money.change(market, launch, policy, money.Caps.of(workspace.value))
     return Outcome(Done(f"{launch.name}: {money.policy_text(changed.policy, market.now())}", {"pod": launch.name}))
 
 
