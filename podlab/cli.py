@@ -151,7 +151,7 @@ def _wants_tracebacks(workspace: Workspace, call: Call) -> bool:
     try:
         return bool(workspace.value("tracebacks"))
     except BadSettings:
-        if call.verb.group == "config":  # what mends the settings must not need them
+        if call.verb.despite_config:  # what mends the settings, or ends a pod, must not need them
             return False
         raise
 

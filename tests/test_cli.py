@@ -217,10 +217,11 @@ def test_a_document_and_the_output(tmp_path: Path) -> None:
 
 
 def test_settings_that_cannot_be_read_can_be_mended(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A broken config.toml stops every verb but the ones that mend it."""
+    """A broken config.toml stops every verb but the ones that mend it and those that end what costs money."""
     Path(os.environ["PODLAB_HOME"], "config.toml").write_text("broken = [")
     done = podlab("pod", "list", check=False)
     assert done.returncode == 1 and "podlab config edit" in done.stderr
+    assert "No rented pods" in podlab("pod", "terminate", "--all", "--yes").stdout, "nor those that end what is billed"
     monkeypatch.setenv("EDITOR", "true")
     assert json.loads(podlab("config", "edit", "--json").stdout)["argv"][0] == "true"
     monkeypatch.setenv("EDITOR", "no-such-editor")

@@ -16,6 +16,7 @@ from podlab.lab import money
 from podlab.lab.brakes import is_armed
 from podlab.lab.launches import Launch
 from podlab.lab.money import WorstCase
+from podlab.lab.open_rentals import keeper_is_wanted
 from podlab.lab.tending_file import Notes, TendingFile
 from podlab.renting import Armed, Protection, RentalState
 from podlab.units import duration_text
@@ -104,7 +105,7 @@ def ensure_keeper(workspace: Workspace) -> str:
 
     It gets the provider's key of this process: it may be in its environment only.
     """
-    if not workspace.value("keeper"):
+    if not keeper_is_wanted(workspace):
         return "the keeper is switched off (PODLAB_KEEPER=0, or the setting keeper)"
     from podlab.transport import kept
 

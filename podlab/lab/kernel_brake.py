@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from podlab.lab.guarding import ensure_keeper
 from podlab.lab.money import Caps
+from podlab.lab.open_rentals import keeper_is_wanted
 from podlab.lab.tender import Tender, world
 from podlab.lab.tending_file import Owner
 
@@ -53,7 +54,7 @@ def _new(workspace: Workspace) -> Tender:
     from podlab.lab.workspace import Workspace as Its
 
     own = Its.open()
-    own.override("keeper", "on" if workspace.value("keeper") else "off")
+    own.override("keeper", "on" if keeper_is_wanted(workspace) else "off")
     market = Market.of(own)
     here = world(
         market, Owner.here("kernel"), lambda pod: nullcontext(own.transport(pod)), lambda: Caps.of(own.value),
@@ -68,7 +69,7 @@ def _is_our_turn(workspace: Workspace, here: World, needed: bool) -> bool:
     owner = here.file.owner()
     if owner is not None and owner.token != here.owner.token:
         return False
-    if not needed or not workspace.value("keeper"):
+    if not needed or not keeper_is_wanted(workspace):
         return True
     if problem := ensure_keeper(workspace):
         _log.warning("no keeper tends the rented pods (%s): this process does", problem)

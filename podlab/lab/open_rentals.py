@@ -31,7 +31,7 @@ def wake(workspace: Workspace) -> threading.Thread | None:
     """
     from podlab.settings import home
 
-    if not workspace.value("keeper") or not OpenRentals(home()).may_be_any():
+    if not keeper_is_wanted(workspace) or not OpenRentals(home()).may_be_any():
         return None
     return _aside(lambda: _ensure(workspace), daemon=False)
 
@@ -51,6 +51,16 @@ def adopt(home: Path) -> threading.Thread | None:
             Workspace.open().brake()
 
     return _aside(see_to_it, daemon=True)
+
+
+def keeper_is_wanted(workspace: Workspace) -> bool:
+    """Whether the setting allows a keeper; one that cannot be read keeps nobody from tending what is billed."""
+    from podlab.errors import BadSettings
+
+    try:
+        return bool(workspace.value("keeper"))
+    except BadSettings:
+        return True
 
 
 def _ensure(workspace: Workspace) -> None:

@@ -1,13 +1,15 @@
 """Which rented pod a person means: by the name it has here, else by what the ledger or its company calls it.
 
-The ledger is asked first: a pod whose registration was lost can still be shown, and above all ended.
+The name of now goes first: pods are renamed, and their names may even be swapped, which the ledger does not know. It
+knows every pod that was ever asked for: one whose registration was lost, or cannot be read, can still be ended.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from podlab.errors import BadArgument, NotFound, PodlabError
+from podlab.errors import BadArgument, BadSettings, NotFound, PodlabError
 from podlab.lab import pods
 from podlab.lab.launches import Launch, Phase, all_launches
 from podlab.ledger import Ledger
@@ -20,23 +22,44 @@ if TYPE_CHECKING:
 
 def launch_meant(workspace: Workspace, ledger: Ledger, name: str | None) -> Launch:
     """The launch that `name` means, one that may be billed before one that has ended; the pod in use without a name.
+    It is called as its pod is called here now.
 
     Raises BadArgument for a pod that is not rented, NotFound with the nearest name, StateDamaged.
     """
     text = name or workspace.value("pod")
-    launches = all_launches(ledger)
-    for among in (launch_list(launches, open_only=True), launch_list(launches, open_only=False)):
-        found = [launch for launch in among if text in (launch.name, launch.id, launch.order_name, *launch.ids)]
+    launches, here = all_launches(ledger), _registered()
+    called, pod = _called(launches, here), here.get(text)
+    if pod is not None and (known := next((each for each in called if each.id == pod.id), None)) is not None:
+        return known
+    # By the name that it was rented by only where no other pod has that now.
+    rented_as = {each.id: each.name for each in launches if pod is None}
+    for open_only in (True, False):
+        among = launch_list(called, open_only=open_only)
+        found = [each for each in among if text in (each.name, each.id, each.order_name, *each.ids)]
+        found += [each for each in among if rented_as.get(each.id) == text]
         if found:
             return found[0]
+    if pod is not None:
+        raise not_rented(pod)
+    raise NotFound(f"No rented pod is called {text!r}.", hint=_nearest(text, called))
+
+
+def called_here(launches: tuple[Launch, ...]) -> tuple[Launch, ...]:
+    """Launches with the names that their pods have here now: the ledger knows those that they were rented by."""
+    return _called(launches, _registered())
+
+
+def _called(launches: tuple[Launch, ...], here: dict[str, Pod]) -> tuple[Launch, ...]:
+    names = {pod.id: pod.name for pod in here.values()}
+    return tuple(replace(launch, name=names.get(launch.id, launch.name)) for launch in launches)
+
+
+def _registered() -> dict[str, Pod]:
+    """The pods of the registry by their names; none where it cannot be read: that must not keep a meter running."""
     try:
-        pod = pods.meant(workspace, name)
-    except NotFound as error:
-        raise NotFound(f"No rented pod is called {text!r}.", hint=_nearest(text, launches)) from error
-    known = next((launch for launch in launches if launch.id == pod.id), None)
-    if known is not None:  # it has another name here than it was rented by
-        return known
-    raise not_rented(pod)
+        return {pod.name: pod for pod in pods.all_pods()}
+    except BadSettings:
+        return {}
 
 
 def launch_list(launches: tuple[Launch, ...], *, open_only: bool) -> list[Launch]:
@@ -57,7 +80,8 @@ def not_rented(pod: Pod) -> BadArgument:
 def rental_names(ledger: Ledger) -> list[str]:
     """Names of what may be billed now, for completion; [] where the ledger cannot be read."""
     try:
-        return list(dict.fromkeys(launch.name for launch in launch_list(all_launches(ledger), open_only=True)))
+        launches = called_here(all_launches(ledger))
+        return list(dict.fromkeys(launch.name for launch in launch_list(launches, open_only=True)))
     except PodlabError:
         return []
 

@@ -69,6 +69,8 @@ class World:
     entries: tuple[Entry, ...] = ()
     """The ledger's lines as they were when it could last be read."""
     beating: set[str] = field(default_factory=set)
+    known_caps: Caps | None = None
+    """As they were when the settings could last be read."""
 
     def __post_init__(self) -> None:
         self.tries = Tries(self.file.steady)
@@ -150,10 +152,11 @@ class _Round:
 
     def _caps_now(self) -> Caps:
         try:
-            return self._world.caps()
+            self._world.known_caps = self._world.caps()
         except PodlabError as error:  # a setting that cannot be read must not stop what ends pods
-            self._alarms.append(f"The caps on money are not known: {error.message}")
-            return Caps()
+            before = "not known" if self._world.known_caps is None else "those of before"
+            self._alarms.append(f"The caps on money are {before}: {error.message}")
+        return self._world.known_caps or Caps()
 
     def _listed(self, name: str) -> tuple[float, tuple[Rental, ...]] | None:
         """When the provider was asked, and all its pods; None when it did not answer, or is to be left alone."""

@@ -10,6 +10,7 @@ from podlab.commands.alarms import first
 from podlab.commands.drive import drive
 from podlab.commands.parsing import Call, called, parse
 from podlab.commands.results import Outcome
+from podlab.commands.verb import Verb
 from podlab.display.sanitize import line as clean_line
 from podlab.errors import BadArgument, CommandFailed, PodlabError
 from podlab.logs import start_logging
@@ -69,7 +70,7 @@ def _perform(session: Session, call: Call, *, silent: bool) -> Any:
     verb, args = call.verb, call.args
     start_logging(verbose=args.verbose)
     workspace = session.workspace
-    errors.show_tracebacks(bool(workspace.value("tracebacks")) or args.verbose)
+    errors.show_tracebacks(args.verbose or _wants_tracebacks(session, verb))
     audience = _audience(session, quiet=silent or args.json)
     problem = "failed"
     outcome: Outcome | None = None
@@ -89,6 +90,15 @@ def _perform(session: Session, call: Call, *, silent: bool) -> Any:
         count = session.shell.execution_count
         value._on_screen = lambda: session.shell.execution_count == count
     return value
+
+
+def _wants_tracebacks(session: Session, verb: Verb) -> bool:
+    try:
+        return bool(session.workspace.value("tracebacks"))
+    except errors.BadSettings:
+        if verb.despite_config:  # what mends the settings, or ends a pod, must not need them
+            return False
+        raise
 
 
 def _watched(call: Call, value: Any) -> bool:

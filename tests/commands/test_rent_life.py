@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from podlab import settings
 from podlab.display.text import text
 from podlab.errors import AlreadyExists, BadArgument, NotFound, Refused
 from podlab.events import Answer, Ask
@@ -79,8 +80,6 @@ def test_from_a_choice_to_an_end_that_was_asked_for(say: Say, sandbox: Running) 
 def test_a_pod_that_is_in_no_list_is_claimed_back(say: Say) -> None:
     """As after a kernel that was killed in the middle of a create: the ledger knows it, the list of pods does not."""
     say("pod create lab --gpu A5000", yes=True)
-    from podlab import settings
-
     settings.update_config(lambda document: document["pods"].pop("lab"))
     assert [pod.name for pod in pods.all_pods()] == ["local"]
     assert say("pod show lab").protection, "it can still be shown"
@@ -119,3 +118,40 @@ def look(say: Say) -> GpuSample:
     (card,) = say("pod gpu lab").gpus
     assert isinstance(card, GpuSample)
     return card
+
+
+def test_a_name_means_the_pod_that_has_it_now(say: Say, sandbox: Running) -> None:
+    """Two pods that swapped their names: what is said to one must not end the other."""
+    blue = say("pod create blue --gpu A40 --ttl 1h", yes=True).rental.rental_id
+    green = say("pod create green --gpu A40 --ttl 1h", yes=True).rental.rental_id
+    for old, new in (("blue", "old"), ("green", "blue")):
+        say(f"pod rename {old} {new}")
+    assert {row.name: row.rental_id for row in say("pod list").rentals} == {"old": blue, "blue": green}
+    assert say("pod show blue").rental.rental_id == green
+    assert "blue" in text(say("pod terminate blue --dry-run"))
+    assert say("pod cost blue").costs[0].of == "blue"
+    (ended,) = say("pod terminate blue --no-wait", yes=True).rentals
+    assert (ended.name, ended.rental_id) == ("blue", green)
+    assert sandbox.company.pods[blue].terminated_at is None
+    # Where no pod is called so now, the name that it was rented by will do.
+    say("pod rename blue new")
+    with pytest.raises(Refused):
+        say("pod stop green")
+    assert say("pod stop old").rental_id == blue
+
+
+def test_a_slip_of_the_pen_in_the_settings_keeps_no_meter_running(say: Say, sandbox: Running) -> None:
+    say("pod create lab --gpu A40 --ttl 1h", yes=True)
+    with settings.config_path().open("a") as config:
+        config.write("\nbroken = = 3\n")
+    (row,) = say("pod list", code=1).rentals
+    assert (row.name, row.state) == ("lab", "running")
+    assert say("pod show lab").state == "running"
+    assert say("pod stop lab").state == "stopped"
+    with pytest.raises(NotFound, match="pod is in use|is called"):
+        say("pod terminate other", yes=True)
+    audience = Silent()
+    (ended,) = say("pod terminate lab --no-wait", yes=True, audience=audience).rentals
+    assert ended.state == "ending"
+    found = say("pod orphans", code=1)
+    assert "cannot be read" in found.problems[-1] and not found.orphans

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import pytest
 
-from podlab.errors import BadSecret, KeyRefused, OutcomeUnknown, ProviderUnavailable, RateLimited
+from podlab.errors import BadSecret, BadSettings, KeyRefused, OutcomeUnknown, ProviderUnavailable, RateLimited
 from podlab.lab.launches import Launch, Phase, all_launches
 from podlab.lab.money import Caps
 from podlab.lab.tending import Tended, World, tend
@@ -325,6 +325,20 @@ def test_the_caps_on_all_pods_end_them(computer: Computer) -> None:
     launched(computer.company, computer.ledger)
     tended = computer.run(HOUR_S / 2 - 120)
     assert "every rented pod ends in" in tended.notes.warnings[0]
+    computer.run(240)
+    assert computer.company.alive() == []
+
+
+def test_a_cap_holds_while_the_settings_cannot_be_read(computer: Computer) -> None:
+    def unreadable() -> Caps:
+        raise BadSettings("config.toml cannot be read")
+
+    computer.caps = Caps(total_usd=1.0)
+    launched(computer.company, computer.ledger)
+    launched(computer.company, computer.ledger)
+    computer.tend()
+    computer.world.caps = unreadable
+    assert any("those of before" in alarm for alarm in computer.run(HOUR_S / 2 - 120).notes.alarms)
     computer.run(240)
     assert computer.company.alive() == []
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
 
-from podlab import errors, secrets
-from podlab.errors import BadArgument, ChatError, CommandFailed, PodlabError, Refused
+from podlab import errors, secrets, settings
+from podlab.errors import BadArgument, BadSettings, ChatError, CommandFailed, PodlabError, Refused
 from podlab.notebook.values import HelpText, JsonDocument, Rows, Value
 from tests.notebook import standin
 
@@ -268,3 +268,9 @@ def test_nothing_that_an_error_shows_holds_a_secret(shell: InteractiveShell, mon
     drawn = "\n".join(defect._render_traceback_())  # type: ignore[attr-defined]
     assert "ZeroDivisionError" in drawn and "denied: ********" in drawn and canary not in drawn
     assert canary not in str(defect)
+
+
+def test_broken_settings_keep_no_pod_from_being_ended(shell: InteractiveShell) -> None:
+    settings.config_path().write_text("broken = [")
+    assert isinstance(ran(shell, "%pod answer").error_in_exec, BadSettings)
+    assert value(shell, "%podlab config path").text == str(settings.config_path())

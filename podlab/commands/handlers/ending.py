@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from podlab.commands.handlers.rentals import detail_of
 from podlab.commands.rent_results import RentalList
 from podlab.commands.results import Outcome, Plan
-from podlab.errors import BadArgument, Refused
+from podlab.errors import BadArgument, BadSettings, Refused
 from podlab.events import Ask, Notice, Work
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 def terminate(workspace: Workspace, args: Namespace) -> Work[Outcome]:
-    from podlab.lab import rented
     from podlab.lab.market import Market
+    from podlab.lab.rented_names import called_here
 
     market = Market.of(workspace)
     meant = _meant(workspace, market, args)
@@ -31,26 +31,36 @@ def terminate(workspace: Workspace, args: Namespace) -> Work[Outcome]:
         if not answer:
             raise Refused("Nothing was ended, so the bill goes on.", hint="Repeat with --yes")
     ended = yield from _end(market, open_ones, wait=not args.no_wait)
-    after = {launch.id: launch for launch in (*meant, *ended)}
-    left = [launch for launch in after.values() if launch.is_open]
+    after = called_here(tuple({launch.id: launch for launch in (*meant, *ended)}.values()))
+    left = [launch for launch in after if launch.is_open]
     for launch in left:
         yield Notice(
             f"{launch.name} was asked to end, which is not proven yet: the keeper goes on. See: podlab pod orphans",
             "warning",
         )
-    rented.drop(workspace, [launch.id for launch in after.values() if not launch.is_open])
-    rows = tuple(detail_of(launch, market.now()) for launch in after.values())
+    rows = tuple(detail_of(launch, market.now()) for launch in after)
+    yield from _dropped(workspace, [launch.id for launch in after if not launch.is_open])
     return Outcome(RentalList(rows), 1 if left and not args.no_wait else 0)
+
+
+def _dropped(workspace: Workspace, ended: list[str]) -> Work[None]:
+    """Take them out of the list of pods, where that can be written: they have ended all the same."""
+    from podlab.lab import rented
+
+    try:
+        rented.drop(workspace, ended)
+    except BadSettings as error:
+        yield Notice(f"They stay in the list of pods for now: {error.message} {error.hint}", "warning")
 
 
 def _meant(workspace: Workspace, market: Market, args: Namespace) -> list[Launch]:
     from podlab.lab.launches import open_launches
-    from podlab.lab.rented_names import launch_meant
+    from podlab.lab.rented_names import called_here, launch_meant
 
     if args.all:
         if args.pods:
             raise BadArgument("--all and names say different things.", hint="Leave one of them away.")
-        return list(open_launches(market.ledger))
+        return list(called_here(open_launches(market.ledger)))
     names: list[str | None] = [*args.pods] or [args.on]
     found = [launch_meant(workspace, market.ledger, name) for name in names]
     return list({launch.id: launch for launch in found}.values())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from podlab.commands.rent_results import CostList, CostRow, OrphanList, OrphanRow
 from podlab.commands.results import Done, Outcome, Plan
-from podlab.errors import BadArgument, PodlabError
+from podlab.errors import BadArgument, BadSettings, PodlabError
 from podlab.events import Stage, Work
 from podlab.units import parse_duration_s, parse_usd, usd_text
 
@@ -26,11 +26,11 @@ def cost(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     from podlab.lab import money, volume_costs
     from podlab.lab.launches import all_launches
     from podlab.lab.market import Market
-    from podlab.lab.rented_names import launch_meant
+    from podlab.lab.rented_names import called_here, launch_meant
 
     yield from ()
     market = Market.of(workspace)
-    launches = all_launches(market.ledger)
+    launches = called_here(all_launches(market.ledger))
     if args.pod:
         meant = launch_meant(workspace, market.ledger, args.pod)
         launches = tuple(launch for launch in launches if launch.name == meant.name)
@@ -99,14 +99,21 @@ def _extended(policy: Policy, args: Namespace, now: float) -> Policy:
 
 
 def orphans(workspace: Workspace, args: Namespace) -> Work[Outcome]:
-    from podlab.lab import reconcile
+    from podlab.lab import pods, reconcile
     from podlab.lab.market import Market
 
     market = Market.of(workspace)
     asked = companies(workspace, market, args.provider)
     yield Stage("orphans", f"Holding the ledger against {', '.join(asked) or 'no company'}")
     found = reconcile.reconcile(market, providers=asked, bills=True)
-    rows = tuple(_orphans(workspace, market, found))
+    if not (asked or found.looked_at or found.problems):
+        found = replace(found, problems=(_nobody_to_ask(workspace),))
+    try:
+        here: frozenset[str] | None = frozenset(pod.id for pod in pods.all_pods())
+    except BadSettings as error:
+        here = None
+        found = replace(found, problems=(*found.problems, f"The list of pods cannot be read: {error.message}"))
+    rows = tuple(_orphans(market, found, here))
     ours = len(found.ours) - sum(row.owner == "ours" and row.launch != "" for row in rows)
     report = OrphanList(rows, found.looked_at, max(0, ours), found.problems)
     return Outcome(report, 1 if found.problems or any(row.owner == "ours" for row in rows) else 0)
@@ -120,7 +127,7 @@ def companies(workspace: Workspace, market: Market, named: str | None) -> tuple[
         market.provider(named)  # a name that is none is told at once
         return (named,)
     found = []
-    for name in dict.fromkeys((workspace.value("provider"), "runpod", "sandbox")):
+    for name in dict.fromkeys((_usual(workspace), "runpod", "sandbox")):
         try:
             if market.provider(name).rents:
                 known.address(name)
@@ -130,14 +137,35 @@ def companies(workspace: Workspace, market: Market, named: str | None) -> tuple[
     return tuple(found)
 
 
-def _orphans(workspace: Workspace, market: Market, found: Reconciled) -> Iterator[OrphanRow]:
-    """What is not where it should be: ours that no list of pods here has, second pods of an order, others' pods."""
-    from podlab.lab import pods
+def _usual(workspace: Workspace) -> str:
+    """The provider that the settings name; the default where they cannot be read."""
+    from podlab import settings
 
-    here = {pod.id for pod in pods.all_pods()}
+    try:
+        return str(workspace.value("provider"))
+    except BadSettings:
+        return str(settings.setting("provider").default)
+
+
+def _nobody_to_ask(workspace: Workspace) -> str:
+    """Why there is no company that could say whether anything is orphaned."""
+    from podlab.providers import companies as known
+
+    name = _usual(workspace)
+    try:
+        known.address(name)
+    except PodlabError as error:
+        return f"{name} could not be asked: {error.message} {error.hint}".strip()
+    return f"{name} rents nothing, and no other company is known here: podlab pod orphans --provider runpod"
+
+
+def _orphans(market: Market, found: Reconciled, here: frozenset[str] | None) -> Iterator[OrphanRow]:
+    """What is not where it should be: ours that no list of pods here has, second pods of an order, others' pods.
+
+    `here` are the ids of the pods in the list, None where it cannot be read."""
     for owned in found.ours:
         launch, rental = owned.launch, owned.rental
-        if launch.id in here or launch.phase.value == "ending":
+        if here is None or launch.id in here or launch.phase.value == "ending":
             continue
         state = rental.state.value if rental is not None else launch.phase.value
         yield OrphanRow(

@@ -17,7 +17,7 @@ from podlab.commands.results import (
     Transfer,
     TunnelList,
 )
-from podlab.errors import BadArgument, LinkLost, NotFound, PodlabError, StateDamaged, Unreachable
+from podlab.errors import BadArgument, BadSettings, LinkLost, NotFound, PodlabError, StateDamaged, Unreachable
 from podlab.events import Ask, Notice, Stage, Work
 from podlab.types import JobRow, PodState, PodStatus
 
@@ -59,6 +59,9 @@ def list_pods(workspace: Workspace, args: Namespace) -> Work[Outcome]:
         pods.meant(workspace, None)
     except NotFound as error:  # the list is what helps to choose another one
         yield Notice(f"{error.message} {error.hint}", "warning")
+    except BadSettings as error:  # what is billed stands in the ledger
+        yield Notice(f"{error.message} {error.hint}", "warning")
+        return Outcome(PodList((), rentals.all_of(workspace, ended=args.all)), 1)
     try:
         rentals.drop_ended(workspace)
     except StateDamaged as error:
@@ -86,7 +89,7 @@ def show(workspace: Workspace, args: Namespace) -> Work[Outcome]:
 
     try:
         pod = pods.meant(workspace, args.pod or args.on)
-    except NotFound:
+    except (NotFound, BadSettings):
         # In no list of pods, and perhaps billed all the same: the ledger knows every pod that was ever asked for.
         if (found := rentals.in_ledger(workspace, args.pod or args.on)) is None:
             raise

@@ -27,8 +27,10 @@ def detail_of(launch: Launch, now: float, *, rental: Rental | None = None) -> Re
     """One launch. Without `rental` its state is what was last noted; who guards it is read where it is noted."""
     from podlab.lab import money
     from podlab.lab.guarding import guard
+    from podlab.lab.rented_names import called_here
     from podlab.lab.tender import tending_file
 
+    (launch,) = called_here((launch,))
     policy = launch.policy
     guarded = guard(launch, tending_file()) if launch.is_open else None
     return RentalDetail(
