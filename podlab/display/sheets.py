@@ -96,7 +96,7 @@ def sheet(value: Any, *, now: float) -> tuple[Block, ...]:
 
 
 def figures(reply: Reply) -> str:
-    """'tiny on local.1, 42 tokens, 38.2 tokens/s, first after 120 ms, 1.2 s': what is known about an answer."""
+    """'tiny, 42 tokens, 38.2 tokens/s, first after 120 ms, 1.2 s, ended by itself': what is known about an answer."""
     parts = [reply.model if reply.model == reply.endpoint else f"{reply.model} at {reply.endpoint}"]
     if reply.usage is not None:
         count = reply.usage.completion_tokens
@@ -107,9 +107,9 @@ def figures(reply: Reply) -> str:
         parts.append(f"first after {duration_text(reply.first_token_s)}")
     if reply.total_s is not None:
         parts.append(duration_text(reply.total_s))
-    if reply.stop_reason and reply.stop_reason != "stop":
-        why = {"length": "cut at max_tokens"}.get(reply.stop_reason, f"ended by {reply.stop_reason}")
-        parts.append(why)
+    if reply.stop_reason:
+        usual = {"stop": "ended by itself", "length": "cut at max_tokens"}
+        parts.append(usual.get(reply.stop_reason, f"ended by {reply.stop_reason}"))
     return ", ".join(parts)
 
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from podlab import secrets
 from podlab.catalog import catalog
-from podlab.catalog.sources import FolderSource, HubRepo, HubSource, PodSource
+from podlab.catalog.reading import geometry_of
+from podlab.catalog.sources import FileSource, FolderSource, HubRepo, HubSource, PodSource
 from podlab.engines import engine_named
 from podlab.engines.base import Backend, Cause, Diagnosis, Engine, Loading, LoadStage, SentFile, ServeSpec
 from podlab.engines.base import PodFacts as EngineFacts
@@ -26,6 +27,7 @@ from podlab.errors import (
     EngineCrashed,
     EngineNotReady,
     LinkLost,
+    PodlabError,
     StateDamaged,
     SupervisorError,
     Unreachable,
@@ -354,7 +356,13 @@ def _slots(entry: catalog.ModelEntry, engine: Engine) -> int:
 
 def _context(entry: catalog.ModelEntry, engine: Engine) -> int | None:
     """Tokens of a conversation where nobody said how many; None where the planner or the model's own files decide."""
-    return min(entry.context or CONTEXT, CONTEXT) if engine.name == "llamacpp" else None
+    if engine.name != "llamacpp":
+        return None
+    made_for = entry.context
+    if made_for is None and isinstance(entry.source, FileSource):
+        with contextlib.suppress(PodlabError):  # a file that cannot be read is refused where it is put on the pod
+            made_for = geometry_of(entry).max_context
+    return min(made_for or CONTEXT, CONTEXT)
 
 
 def _found(wanted: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -116,7 +117,8 @@ def test_an_answer_as_text_is_what_the_model_wrote() -> None:
     shown = html(reply)
     assert "<strong>hi</strong>" in shown
     assert re.search(r"<details><summary[^>]*>Reasoning \(1 word\)</summary>", shown)
-    assert "tiny, 42 tokens, 38.2 tokens/s, first after 120 ms, 1.2 s" in shown
+    assert "tiny, 42 tokens, 38.2 tokens/s, first after 120 ms, 1.2 s, ended by itself" in shown
+    assert "cut at max_tokens" in html(replace(reply, stop_reason="length"))
 
 
 def test_a_conversation_says_who_spoke() -> None:

@@ -21,6 +21,7 @@ from podlab.errors import (
     BadSecret,
     EngineCrashed,
     EngineNotReady,
+    EngineUnavailable,
     NotFound,
     SupervisorError,
     Unreachable,
@@ -37,6 +38,7 @@ from tests.audiences import Silent
 
 pytest.importorskip("xllamacpp", reason="install the engine: pip install 'podlab[local]'")
 LOCAL = pods.find("local")
+TINY_FILE = Path(__file__).parents[2] / "podlab" / "catalog" / "data" / "tiny-q8_0.gguf"
 
 
 @pytest.fixture
@@ -128,6 +130,15 @@ def test_broken_model(workspace: Workspace, tmp_path: Path, content: bytes, caus
     assert "your own" in caught.value.hint and "fetched" not in caught.value.hint
     (endpoint,), _ = endpoints.listing(workspace, [LOCAL])
     assert (endpoint.state, endpoint.cause) == (EndpointState.CRASHED, cause)
+
+
+def test_a_file_of_ones_own_gets_the_context_it_was_made_for(workspace: Workspace, tmp_path: Path) -> None:
+    """A model of 2k tokens that no catalog knows starts without --context; more than that is refused when asked for."""
+    path = tmp_path / "mine.gguf"
+    path.symlink_to(TINY_FILE)
+    assert start(workspace, Wish(str(path))).state is EndpointState.READY
+    with pytest.raises(EngineUnavailable, match="made for 2k tokens, not for 8k"):
+        start(workspace, Wish(str(path), name="longer", context=8192))
 
 
 def test_refused_before_anything_starts(workspace: Workspace) -> None:
