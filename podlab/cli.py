@@ -166,10 +166,11 @@ def _finish(workspace: Workspace, call: Call) -> int:
 def _drive(workspace: Workspace, call: Call) -> Outcome:
     from podlab.commands.alarms import first
     from podlab.commands.drive import drive
+    from podlab.commands.record import recorded
     from podlab.terminal import Terminal
 
-    with Terminal(quiet=call.args.json) as terminal:
-        return drive(first(call.verb.handler(workspace, call.args)), terminal, yes=getattr(call.args, "yes", False))
+    with Terminal(quiet=call.args.json) as terminal, recorded(call.verb, terminal) as audience:
+        return drive(first(call.verb.handler(workspace, call.args)), audience, yes=getattr(call.args, "yes", False))
 
 
 def _show(outcome: Outcome, call: Call) -> None:

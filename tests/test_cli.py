@@ -326,6 +326,7 @@ def test_what_the_disk_refuses_is_an_error_of_ours() -> None:
     assert done.returncode == 1 and done.stderr.startswith(f"podlab: {home}/config.toml cannot be used")
     (home / "config.toml").unlink()
     (home / "logs").mkdir(exist_ok=True)
+    (home / "logs" / "podlab.log").unlink(missing_ok=True)
     (home / "logs" / "podlab.log").mkdir()
     done = podlab("logs", check=False)
     assert done.returncode == 1 and done.stderr.startswith(f"podlab: {home}/logs/podlab.log cannot be used")

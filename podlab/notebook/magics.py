@@ -9,6 +9,7 @@ from podlab.commands import table
 from podlab.commands.alarms import first
 from podlab.commands.drive import drive
 from podlab.commands.parsing import Call, called, parse
+from podlab.commands.record import recorded
 from podlab.commands.results import Outcome
 from podlab.commands.verb import Verb
 from podlab.display.sanitize import line as clean_line
@@ -75,7 +76,8 @@ def _perform(session: Session, call: Call, *, silent: bool) -> Any:
     problem = "failed"
     outcome: Outcome | None = None
     try:
-        outcome = drive(first(verb.handler(workspace, args)), audience, yes=getattr(args, "yes", False))
+        with recorded(verb, audience) as heard:
+            outcome = drive(first(verb.handler(workspace, args)), heard, yes=getattr(args, "yes", False))
     except KeyboardInterrupt as interrupt:
         problem = "interrupted"
         raise Interrupted from interrupt
