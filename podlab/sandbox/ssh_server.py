@@ -298,8 +298,8 @@ def _pour(descriptor: int, send: Callable[[bytes], Any]) -> None:
     try:
         while data := os.read(descriptor, READ_BYTES):
             send(data)
-    except OSError:
-        pass  # the channel is closed; or a terminal whose last program has ended
+    except (OSError, EOFError, paramiko.SSHException):
+        pass  # the channel is closed, or its whole connection; or a terminal whose last program has ended
     finally:
         os.close(descriptor)
 

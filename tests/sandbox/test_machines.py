@@ -62,6 +62,15 @@ def test_much_output_arrives_whole_and_many_commands_run_at_once(tenant: Tenant)
     assert sorted(found, key=int) == [str(n) for n in range(12)]
 
 
+def test_a_client_that_breaks_off_in_the_middle_of_much_output_ends_no_thread_in_an_error(tenant: Tenant) -> None:
+    """pytest fails a test in which a thread died."""
+    rented = tenant.rent()
+    for _ in range(8):
+        with tenant.reach(rented) as pod:
+            assert pod.start(["yes"]).read(30)
+    until(lambda: not any(thread.name.endswith("(_pour)") for thread in threading.enumerate()))
+
+
 def test_files_travel_both_ways(tenant: Tenant, tmp_path: Path) -> None:
     given, back = tmp_path / "given", tmp_path / "back"
     given.write_bytes(os.urandom(300_000))
