@@ -36,6 +36,11 @@ class Step:
     name: str
     time: int = 1
 
+    @property
+    def what(self) -> str:
+        """What it is a boundary of."""
+        return re.sub(r"^(before|after|half of|the unsynced) (the )?", "", self.name)
+
     def __str__(self) -> str:
         return self.name if self.time == 1 else f"{self.name}, time {self.time}"
 

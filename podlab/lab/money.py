@@ -23,6 +23,10 @@ from podlab.units import duration_text
 GRACE_S = 120.0
 """From the moment a pod has to end to the moment it is no longer billed: the switch looks every few seconds, asks its
 provider, and may have to ask again."""
+ARMED_S = 900.0
+"""The longest that a pod may take until its switch is armed."""
+FIRST_WORD_S = 900.0
+"""So long at least a switch waits for a first word (remote/watchdog.py): images are slow, and so is who rents."""
 SETTLED_S = 2 * 3600.0
 """So long after its end a pod's bill is final: providers bill every few minutes and add up by the hour."""
 WARN_RATIO = 0.8
@@ -210,6 +214,8 @@ def worst_case(launch: Launch, now: float, protection: Protection, *, lease_left
     spent, price = spent_usd(launch, now), usd_per_hour(launch)
     if not launch.is_open or price <= 0:
         return WorstCase(spent, now, "nothing of it is billed any more")
+    if is_unseen(launch):
+        return _worst_unseen(launch, now, price)
     if launch.spans and launch.spans[-1].state is RentalState.STOPPED:
         return WorstCase(None, None, f"it is stopped, and its disk costs ${price:.3f} an hour until it is terminated")
     own = limit(launch, now)
@@ -225,18 +231,41 @@ def worst_case(launch: Launch, now: float, protection: Protection, *, lease_left
         until = max(now, own.at) + GRACE_S
         usd = spent + (until - now) / 3600 * price
         return WorstCase(usd, until, f"its switch was armed, but was not heard lately; it ends it at its {own.rule}")
-    why = "nobody else ends it: it is billed until the account has no money left"
+    heard = "" if launch.armed_at is not None else "its switch was not heard yet, and without one "
+    why = f"{heard}nobody else ends it: it is billed until the account has no money left"
     return WorstCase(None, None, why)
 
 
-def worst_case_of_order(policy: Policy, price: float, now: float, *, armed_within_s: float) -> WorstCase:
+def is_unseen(launch: Launch) -> bool:
+    """Whether a pod was asked for and nothing of it was ever seen: it may be there."""
+    return launch.is_open and launch.rental_id is None and launch.live_at is None
+
+
+def worst_case_of_order(policy: Policy, price: float, now: float) -> WorstCase:
     """The same for a pod that is only planned: this computer is gone as soon as it has asked for it.
 
-    Without word from here the switch ends the pod after its lease; until it is armed nothing does.
+    Its switch was never spoken to then, and waits for a first word from when it is armed; until then nothing ends it.
     """
-    until = now + armed_within_s + policy.lease_s + GRACE_S
-    usd = (until - now) / 3600 * price
-    return WorstCase(usd, until, f"its switch ends it {duration_text(policy.lease_s)} after the last word from here")
+    until = now + ARMED_S + _first_word_s(policy) + GRACE_S
+    return WorstCase((until - now) / 3600 * price, until, _without_word(policy))
+
+
+def _worst_unseen(launch: Launch, now: float, price: float) -> WorstCase:
+    """Of one that was asked for and never seen. It is billed from when it was asked for, if it came at all; and as long
+    as its order may be on its way, it may come now."""
+    sent_at = now if launch.unclear is None else launch.unclear.at
+    worst = worst_case_of_order(launch.policy, price, sent_at)
+    until = max(now, worst.until or now)
+    usd = (until - min(launch.asked_at, now)) / 3600 * price
+    return WorstCase(usd, until, f"nothing of it was seen yet, and it is looked for; if it came, {worst.why}")
+
+
+def _first_word_s(policy: Policy) -> float:
+    return max(policy.lease_s, FIRST_WORD_S)
+
+
+def _without_word(policy: Policy) -> str:
+    return f"its switch ends it {duration_text(_first_word_s(policy))} after its start without a word from here"
 
 
 def check_order(

@@ -39,8 +39,6 @@ COUNTS = (1, 2, 4, 8)
 """Numbers of GPUs that are tried for a model where nobody says how many."""
 SPARE_S = 900.0
 """For how long a pod may cost money beyond its limit when one thing fails."""
-ARMED_S = 900.0
-"""The longest that a pod may take until its switch is armed."""
 FRESH_S = 20.0
 """Prices older than this are read again before a pod is rented by them."""
 WAIT_S = 30.0
@@ -89,7 +87,7 @@ class RentPlan:
     @property
     def left_alone(self) -> WorstCase:
         """What it costs when this computer is gone for good right after it was rented."""
-        return worst_case_of_order(self.policy, self.usd_per_hour, self.at, armed_within_s=ARMED_S)
+        return worst_case_of_order(self.policy, self.usd_per_hour, self.at)
 
     @property
     def left_alone_usd(self) -> float:

@@ -147,7 +147,8 @@ def judge(place: Place, case: Case) -> None:
     assert len(living) <= 1, f"one order, and {living}"
     if case.told:
         assert set(living) <= set(names_told()), "the list of pods does not show what is billed"
-    assert ensure_keeper(Workspace.open()) == ""
+    problem = ensure_keeper(Workspace.open())
+    assert not problem, problem
     launches = all_launches(Ledger())
     assert {launch.order_name for launch in launches} >= {each.name for each in mine(place)}, "nobody knows a pod"
     assert len(launches) <= 1

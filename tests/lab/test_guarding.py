@@ -71,3 +71,18 @@ def test_a_pod_that_nobody_tends_and_whose_switch_is_silent_is_unprotected(tmp_p
     nobody = TendingFile(tmp_path / "tending.json", lambda: NOW, lambda: NOW, "boot-1")
 
     assert guard(POD, nobody).protection is Protection.UNPROTECTED
+
+
+def test_a_pod_that_was_only_asked_for_is_said_to_be_looked_for_with_what_it_costs_at_worst(tmp_path: Path) -> None:
+    asked = replace(POD, phase=Phase.ASKED, live_at=None, armed_at=None, spans=(), asked_at=NOW - 60)
+
+    found = guard(asked, tended(tmp_path))
+    alone = guard(asked, TendingFile(tmp_path / "nobody.json", lambda: NOW, lambda: NOW, "boot-1"))
+
+    assert found.protection is Protection.PARTLY
+    assert found.why == "nothing of it was seen yet, and the keeper looks for it"
+    assert alone.why == "nothing of it was seen yet, and nobody here tends it"
+    assert alone.worst.usd is not None
+    assert alone.worst.why.startswith(
+        "nothing of it was seen yet, and it is looked for; if it came, its switch ends it"
+    )

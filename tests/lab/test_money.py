@@ -179,6 +179,27 @@ def test_there_is_no_bound_where_nobody_else_would_end_it(protection: Protection
     assert "until the account has no money left" in worst.why
 
 
+def test_what_was_only_asked_for_costs_at_worst_what_its_switch_lets_it() -> None:
+    """As long as its order may be on its way that is counted from now; behind that it grows no more."""
+    asked = launch(live=False, policy=Policy(lease_s=600))
+    gone = launch((30, "rent.unclear", {"why": "nobody knows"}), live=False, policy=Policy(lease_s=600))
+    alone_s = money.ARMED_S + money.FIRST_WORD_S + money.GRACE_S
+
+    now = ASKED_AT + 120
+    for pod, from_s in ((asked, 120.0), (gone, 30.0)):
+        worst = money.worst_case(pod, now, Protection.UNPROTECTED)
+        assert worst.usd == pytest.approx((from_s + alone_s) / HOUR_S)
+        assert worst.until == ASKED_AT + from_s + alone_s
+        assert "it is looked for; if it came, its switch ends it 15 min after its start" in worst.why
+
+
+def test_a_switch_waits_for_a_first_word_as_long_as_is_told() -> None:
+    from podlab.remote.watchdog import Config
+
+    assert Config({"launch": "l1", "policy": {"lease_s": 600}}).grace_s == money.FIRST_WORD_S
+    assert Config({"launch": "l1", "policy": {"lease_s": 3600}}).grace_s == 3600
+
+
 def test_a_stopped_pods_disk_has_no_bound_either() -> None:
     pod = launch((70, "rent.armed", {}), (HOUR_S, "rent.state", state(RentalState.STOPPED)))
 
