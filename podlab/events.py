@@ -51,7 +51,8 @@ class Ask:
     """A question. `kind` decides who may answer it: --yes answers a deletion, a price and a command.
 
     A "command" is a shell line of the person's own that is about to run on a pod. A "choice" is answered with the
-    place of one of `choices`, counted from 0; a "text" with what a person types, or `default`.
+    place of one of `choices`, counted from 0; a "text" with what a person types, or `default`. `facts` are what the
+    answer rests on, each a name and its value; `yes` is what a button says that answers with yes.
     """
 
     question: str
@@ -59,6 +60,8 @@ class Ask:
     detail: str = ""
     choices: tuple[str, ...] = ()
     default: str = ""
+    facts: tuple[tuple[str, str], ...] = ()
+    yes: str = "Yes"
 
 
 Event = Stage | Chunk | Notice | Ask

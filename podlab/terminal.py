@@ -27,6 +27,11 @@ def fitted(text: str, hang: str = "") -> str:
     )  # fmt: skip
 
 
+def _hang(line: str) -> str:
+    """How far in a fact of a question goes on where it is folded."""
+    return 3 * questions.HANG if line.startswith(questions.HANG) else ""
+
+
 class Terminal:
     """Shows stages as one line that moves on (a line each where stderr is no terminal). `quiet` shows no output."""
 
@@ -88,7 +93,7 @@ class Terminal:
         self._clear()
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             return None
-        sys.stderr.write("".join(f"{fitted(line)}\n" for line in questions.lines(ask)))
+        sys.stderr.write("".join(f"{fitted(line, _hang(line))}\n" for line in questions.lines(ask)))
         for _ in range(questions.TRIES):
             sys.stderr.write(fitted(questions.prompt(ask, "[yes/no]").rstrip()) + " ")
             sys.stderr.flush()

@@ -30,7 +30,7 @@ from podlab.display.markdown import PRE, markdown
 from podlab.display.progress import amount_text, stage_text
 from podlab.display.sheets import sheet
 from podlab.display.tables import moment_text
-from podlab.events import Notice, Stage
+from podlab.events import Ask, Notice, Stage
 
 # Inline, not a style sheet: an answer is drawn anew many times a second, each sheet would make the page compute every
 # style again, and hosts that strip sheets keep these. What is not said here (fonts of headings, code, zebra rows) is
@@ -103,6 +103,17 @@ def notice_html(notice: Notice) -> str:
     else:
         said = _escaped(notice.text)
     return _page(f'<div role="status">{said}</div>')
+
+
+def ask_html(ask: Ask) -> str:
+    """A question and what the answer rests on. How it is answered stands below."""
+    facts = tuple((name, Cell(value)) for name, value in ask.facts)
+    lines = [line for line in ask.detail.splitlines() if line.strip()]
+    blocks: list[Block] = [Facts(facts)] if facts else []
+    blocks += [Verbatim(ask.detail)] if ask.kind == "command" else [Line(Cell(line)) for line in lines]
+    choices = "".join(f"<li>{_escaped(choice)}</li>" for choice in ask.choices)
+    listed = f"<ol>{choices}</ol>" if choices else ""
+    return _page(f"<div><b>{_escaped(ask.question)}</b></div>{''.join(map(_block, blocks))}{listed}")
 
 
 def verbatim_html(text: str) -> str:

@@ -119,6 +119,7 @@ class Here:
         answer = yield Ask(
             f"Is {unknown.fingerprint} the host key of {unknown.pod} ({unknown.host})?", "host_key",
             detail=f"Its log at the provider does not show one. The key is of type {unknown.key_type}.",
+            yes="This is its host key",
         )  # fmt: skip
         if answer is None:
             raise unknown

@@ -358,9 +358,12 @@ def change(market: Market, launch: Launch, policy: Policy, caps: Caps) -> Work[L
         notes = _check_left(same, sum(usd_per_hour(each) for each in same), caps, now)
         most = most_usd(policy, price, now, spent=spent)
         usd = "without any limit" if most is None else f"up to ${most:.2f}"
-        so_far = f"It has cost ${spent:.2f} and costs ${price:.2f} an hour."
-        detail = "\n".join((f"{so_far} {policy_text(policy, now)}", *notes))
-        answer = yield Ask(f"May {launch.name} cost {usd}?", "price", detail=detail)
+        pretended = " (simulated)" if launch.simulated else ""
+        cost = (("price", f"${price:.3f}/h"), ("has cost", f"${spent:.2f}"), ("cap", usd))
+        answer = yield Ask(
+            f"May {launch.name} cost {usd}?{pretended}", "price", detail="\n".join(notes),
+            facts=(*cost, *policy_facts(policy, now)), yes=f"Let it cost {usd}",
+        )  # fmt: skip
         if not answer:
             why = "Nobody could be asked" if answer is None else "The answer was no"
             raise Refused(f"{why}, so {launch.name} keeps its limits.", hint="Say it in advance with --yes.")
@@ -385,15 +388,28 @@ def extended(
 
 def policy_text(policy: Policy, now: float) -> str:
     """When a pod with this policy ends, in a sentence."""
+    rules = [] if policy.deadline_at is None else [_deadline_text(policy.deadline_at, now)]
+    return f"It ends {', or '.join((*rules, *_other_rules(policy)))}."
+
+
+def policy_facts(policy: Policy, now: float) -> tuple[tuple[str, str], ...]:
+    """The same as facts: its deadline, and what else ends it."""
+    deadline = "none" if policy.deadline_at is None else _deadline_text(policy.deadline_at, now)
+    return ("deadline", deadline), ("ends too", ", or ".join(_other_rules(policy)))
+
+
+def _deadline_text(deadline_at: float, now: float) -> str:
+    return f"in {duration_text(max(0.0, deadline_at - now))}"
+
+
+def _other_rules(policy: Policy) -> list[str]:
     rules = []
-    if policy.deadline_at is not None:
-        rules.append(f"in {duration_text(max(0.0, policy.deadline_at - now))}")
     if policy.budget_usd is not None:
         rules.append(f"when ${policy.budget_usd:.2f} are used")
     if policy.idle_s is not None:
         rules.append(f"when it was idle for {duration_text(policy.idle_s)}")
     rules.append(f"{duration_text(policy.lease_s)} after the last word from this computer")
-    return f"It ends {', or '.join(rules)}."
+    return rules
 
 
 def _may_cost_more(old: Policy, new: Policy) -> bool:

@@ -100,6 +100,7 @@ def reach(workspace: Workspace, pod: Pod, *, host_key: str | None = None) -> Wor
                 f"Is {unknown.fingerprint} the host key of {pod.name} ({unknown.host})?",
                 "host_key",
                 detail=f"This is the first contact. The key is of type {unknown.key_type}.",
+                yes="This is its host key",
             )
             if answer is None:
                 raise

@@ -80,7 +80,7 @@ def make_room(workspace: Workspace, pod: Pod, facts: PodFacts, planned: Eviction
     """Delete what has to go, once that is agreed to. Raises Refused when the answer is no, or nobody gives one."""
     if planned is None:
         return
-    answer = yield Ask(f"Delete {planned.said}?", "delete", planned.why)
+    answer = yield Ask(f"Delete {planned.said}?", "delete", planned.why, yes="Delete")
     if not answer:
         raise Refused(
             f"The quota on {pod.name} has no room for {planned.model}, and {planned.said} was to stay. "

@@ -28,7 +28,7 @@ from podlab.lab.attempts import PRICE_SLACK_USD, Agreed, BadDraw, Crew, NothingC
 from podlab.lab.candidates import Candidate, Need, accepted, lies_in, rank, without
 from podlab.lab.launches import Launch, all_launches
 from podlab.lab.market import Market
-from podlab.lab.money import WorstCase, check_order, most_usd, policy_text, worst_case_of_order
+from podlab.lab.money import WorstCase, check_order, most_usd, policy_facts, worst_case_of_order
 from podlab.lab.offers import judge_of
 from podlab.lab.reconcile import reconcile
 from podlab.lab.rent_wish import RentWish
@@ -203,7 +203,7 @@ def create(market: Market, wish: RentWish, crew: Crew) -> Work[Launch]:
     notes = check_order(
         all_launches(market.ledger), most, crew.caps(), market.now(), simulated=found.simulated
     )  # fmt: skip
-    answer = yield Ask(question(found), "price", detail="\n".join((*details(found), *notes)))
+    answer = yield Ask(question(found), "price", detail="\n".join(notes), facts=facts(found), yes=_yes(found))
     if not answer:
         why = "Nobody could be asked" if answer is None else "The answer was no"
         raise Refused(f"{why}, so nothing was rented.", hint="Say it in advance with --yes.")
@@ -229,18 +229,27 @@ def question(found: RentPlan) -> str:
     return f"Rent {first.title} for ${first.usd_per_hour:.3f}/h{more}?{pretended}"
 
 
-def details(found: RentPlan) -> tuple[str, ...]:
-    """What a yes means, a sentence each: what ends the pod, what it can cost, and what if this computer died."""
-    alone = found.left_alone
-    limit = (
-        "Nothing limits what it costs."
+def facts(found: RentPlan) -> tuple[tuple[str, str], ...]:
+    """What a yes means: the price, what the pod can cost, what ends it, and what it costs if this computer died."""
+    dearest = f"${found.usd_per_hour:.3f}/h"
+    first = f"${found.candidates[0].usd_per_hour:.3f}/h" if found.candidates else dearest
+    price = first if first == dearest else f"{first}, and {dearest} at most if that one is taken"
+    cap = (
+        "none: nothing limits what it costs"
         if found.limit_usd is None
-        else f"It costs ${found.limit_usd:.2f} at most, and ${found.worst_usd:.2f} if one thing fails at the end."
+        else f"${found.limit_usd:.2f} at most, and ${found.worst_usd:.2f} if one thing fails at the end"
     )
-    left = (
-        "" if alone.usd is None else f"If this computer died right after, it would cost ${alone.usd:.2f}: {alone.why}."
-    )
-    return tuple(said for said in (limit, policy_text(found.policy, found.at), left) if said)
+    alone = found.left_alone
+    died = "if this computer died right after"
+    worst = f"no bound {died}: {alone.why}" if alone.usd is None else f"${alone.usd:.2f} {died}: {alone.why}"
+    return ("price", price), ("cap", cap), *policy_facts(found.policy, found.at), ("worst case", worst)
+
+
+def _yes(found: RentPlan) -> str:
+    """What a button says that agrees to the price, which is the most that may be paid for it."""
+    verb = "Rent" if found.candidates and found.wish.wait_s is None else "Wait and rent"
+    most = "" if len(found.candidates) == 1 and found.wish.wait_s is None else "up to "
+    return f"{verb} for {most}${found.usd_per_hour:.3f}/h"
 
 
 def _reconciled(market: Market, wish: RentWish) -> Work[None]:

@@ -236,7 +236,7 @@ def _mount(run: _Run, command: str) -> Work[str]:
     if run.is_mounted:
         return f"{run.mount_target or run.models_path} is mounted already"
     question = f"Run this command on {run.pod.name}?"
-    if not (yield Ask(question, "command", detail=f"sh -c {shlex.quote(command)}")):
+    if not (yield Ask(question, "command", detail=f"sh -c {shlex.quote(command)}", yes="Run it")):
         raise Refused(f"Nothing was mounted on {run.pod.name}, and nothing installed.", hint="Repeat with --yes")
     target = run.mount_target or run.models_path
     _ask_place(run, "place", target)  # most mount commands want the folder to be there; those that do not make it

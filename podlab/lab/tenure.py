@@ -27,7 +27,7 @@ from podlab.lab import ending, renting
 from podlab.lab.attempts import PRICE_SLACK_USD, BadDraw, Crew
 from podlab.lab.launches import Launch, Phase, all_launches, find, price
 from podlab.lab.market import Market
-from podlab.lab.money import check_order, policy_text, spent_usd
+from podlab.lab.money import check_order, policy_facts, spent_usd
 from podlab.lab.rent_wish import wish_from
 from podlab.renting import Rental, RentalState
 
@@ -138,8 +138,9 @@ def _agreed(market: Market, launch: Launch, crew: Crew) -> Work[None]:
     spent = spent_usd(launch, now)
     pretended = " (simulated)" if launch.simulated else ""
     answer = yield Ask(
-        f"Start {launch.name} for ${agreed:.3f}/h?{pretended}", "price",
-        detail="\n".join((f"It has cost ${spent:.2f} so far.", policy_text(policy, now), *notes)),
+        f"Start {launch.name} for ${agreed:.3f}/h?{pretended}", "price", detail="\n".join(notes),
+        facts=(("price", f"${agreed:.3f}/h"), ("has cost", f"${spent:.2f}"), *policy_facts(policy, now)),
+        yes=f"Start for ${agreed:.3f}/h",
     )  # fmt: skip
     if not answer:
         why = "Nobody could be asked" if answer is None else "The answer was no"
@@ -230,6 +231,7 @@ def _anew(market: Market, launch: Launch, crew: Crew, error: OutOfStock) -> Work
         ) from error  # fmt: skip
     answer = yield Ask(
         f"The machine of {launch.name} has no free GPU. End it and rent another one with the same volume?", "delete",
+        yes="End it and rent another one",
         detail=f"What is on the volume {wish.volume} stays; the container's own disk goes with the machine.",
     )  # fmt: skip
     if not answer:

@@ -1,4 +1,4 @@
-"""A notebook cell as the audience of a verb: stages and answers in place, output as it comes, questions by input()."""
+"""A notebook cell as the audience of a verb: stages and answers in place, output as it comes, questions below it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import publish_display_data
 
 from podlab.commands.results import Reply
-from podlab.display import questions, sanitize
+from podlab.display import sanitize
 from podlab.display.html import html, line_html, notice_html, prose_html, stage_html
 from podlab.display.progress import stage_lines
 from podlab.display.text import text
 from podlab.events import Answer, Ask, Chunk, Notice, Stage
+from podlab.notebook import asking
 from podlab.notebook.live import Bundle, Live
 from podlab.notebook.streams import Streams
 from podlab.secrets import redact
@@ -28,9 +29,10 @@ _STAGE_DELAY_S = 1.0
 class CellAudience:
     """One run of one verb in one cell. `close` must be called, whatever happened."""
 
-    def __init__(self, shell: InteractiveShell, *, stages: bool = True) -> None:
+    def __init__(self, shell: InteractiveShell, *, stages: bool = True, buttons: bool = True) -> None:
         self._shell = shell
         self._stages_wanted = stages
+        self._buttons_wanted = buttons
         self._began = self._stage_began = time.monotonic()
         self._stage: Stage | None = None
         self._spent: list[tuple[str, float]] = []
@@ -76,7 +78,13 @@ class CellAudience:
         kernel = getattr(self._shell, "kernel", None)
         if kernel is None or not kernel._allow_stdin:
             return None
-        return asked(ask)
+        self._end_stage()
+        self._progress.end(self._last_stage_bundle(""))
+        try:
+            return asking.in_cell(ask, self._shell, buttons=self._buttons_wanted)
+        finally:  # the time that a person takes is no work's
+            self._spent, self._began = [], time.monotonic()
+            self._progress = self._new_progress()
 
     def shows(self, value: Any) -> bool:
         """Whether what the cell shows already says all that `value` would."""
@@ -119,20 +127,6 @@ class CellAudience:
         answer, reasoning = "".join(self._answer), "".join(self._reasoning)
         shown = prose_html(answer, reasoning=reasoning, figures=figures, busy=busy)
         return {"text/html": shown, "text/plain": sanitize.block(answer)}
-
-
-def asked(ask: Ask) -> Answer:
-    """What is typed at a prompt; None when there turned out to be nobody, or no choice was made."""
-    above = "".join(f"{line}\n" for line in questions.lines(ask))
-    for _ in range(questions.TRIES):
-        try:
-            said = input(above + questions.prompt(ask, "[y/N]"))
-        except (EOFError, NotImplementedError):  # ipykernel's StdinNotImplementedError is a NotImplementedError
-            return None
-        if (found := questions.answer(ask, said)) is not None:
-            return found
-        above = ""
-    return None
 
 
 def _publish(bundle: Bundle) -> None:

@@ -17,7 +17,7 @@ SETTING_OF = {
     "start_deadline_s": "start_deadline_s",
     "tracebacks": "tracebacks",
 }
-"""Trait -> the setting it overrides. `stages` is the notebook's own."""
+"""Trait -> the setting it overrides. `stages` and `buttons` are the notebook's own."""
 
 _UNSET = "None leaves it to the environment, config.toml and the default (see: %podlab config show)."
 
@@ -54,6 +54,9 @@ class Podlab(Configurable):
         config=True
     )
     stages = Bool(True, help="Show how far long work has come while it runs.").tag(config=True)
+    buttons = Bool(
+        True, help="Answer questions with buttons where the page can have them; False leaves the prompt."
+    ).tag(config=True)
 
     @classmethod
     def class_get_trait_help(

@@ -111,7 +111,7 @@ def _watched(call: Call, value: Any) -> bool:
 def _audience(session: Session, *, quiet: bool) -> CellAudience | TerminalAudience | QuietAudience:
     audience: CellAudience | TerminalAudience
     if session.in_kernel:
-        audience = CellAudience(session.shell, stages=session.config.stages)
+        audience = CellAudience(session.shell, stages=session.config.stages, buttons=session.config.buttons)
     else:
         audience = TerminalAudience(stages=session.config.stages)
     return QuietAudience(audience) if quiet else audience

@@ -10,7 +10,7 @@ from podlab.commands.results import Reply
 from podlab.display import sanitize
 from podlab.display.progress import stage_text
 from podlab.events import Answer, Ask, Chunk, Notice, Stage
-from podlab.notebook.cell import asked
+from podlab.notebook.asking import typed
 from podlab.notebook.streams import Streams
 from podlab.secrets import redact
 from podlab.types import JobRow, LogLines
@@ -49,7 +49,7 @@ class TerminalAudience:
     def ask(self, ask: Ask) -> Answer:
         """Asked where a person sits at the terminal."""
         self.streams.flush()
-        return asked(ask) if sys.stdin is not None and sys.stdin.isatty() else None
+        return typed(ask) if sys.stdin is not None and sys.stdin.isatty() else None
 
     def shows(self, value: Any) -> bool:
         """Whether what was written already says all that `value` would."""

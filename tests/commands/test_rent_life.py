@@ -40,7 +40,10 @@ def test_a_price_needs_a_yes_and_a_dry_run_rents_nothing(say: Say, sandbox: Runn
     asked = audience.asked[0]
     assert asked.kind == "price" and "A40" in asked.question and "/h" in asked.question
     assert "(simulated)" in asked.question
-    assert "at most" in asked.detail and "in 1 h" in asked.detail and "If this computer died" in asked.detail
+    facts = dict(asked.facts)
+    assert (
+        "at most" in facts["cap"] and facts["deadline"] == "in 1 h" and "if this computer died" in facts["worst case"]
+    )
     with pytest.raises(Refused, match="No machine was chosen"):
         say("pod create lab --interactive", audience=Silent(None))
     assert sandbox.company.pods == {}

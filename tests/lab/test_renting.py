@@ -83,7 +83,10 @@ def test_a_create_ends_in_a_pod_that_works(open_shop: Shop) -> None:
     (asked,) = audience.asked
     assert asked.kind == "price"
     assert "$0.406/h" in asked.question and "(simulated)" in asked.question
-    assert "at most" in asked.detail and "If this computer died" in asked.detail
+    facts = dict(asked.facts)
+    assert list(facts) == ["price", "cap", "deadline", "ends too", "worst case"]
+    assert "at most" in facts["cap"] and "if this computer died right after" in facts["worst case"]
+    assert asked.yes.startswith("Rent for ") and asked.yes.endswith("/h")
     keys = [stage.key for stage in audience.stages]
     assert [key for key in dict.fromkeys(keys) if key not in ("image", "armed")] == [
         "reconcile", "offers", "rented", "sshd", "cuda", "setup",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -60,8 +60,12 @@ class Kernel:
         self.client.stop_channels()
         self.manager.shutdown_kernel(now=True)
 
-    def run(self, code: str, *, stdin: str | None = None, interrupt_at: str = "", timeout_s: float = 60) -> Output:
-        """Run a cell to its end. `stdin` answers every question; `interrupt_at` interrupts when that text has come."""
+    def run(
+        self, code: str, *, stdin: str | Callable[[], str | None] | None = None, interrupt_at: str = "",
+        timeout_s: float = 60,
+    ) -> Output:  # fmt: skip
+        """Run a cell to its end. `stdin` answers every question (a function's None does not, and None as such means
+        that nobody is there); `interrupt_at` interrupts when that text has come."""
         output = Output()
         places: dict[str, dict[str, Any]] = {}
 
@@ -75,7 +79,9 @@ class Kernel:
                 self.manager.interrupt_kernel()
 
         def answer(message: dict[str, Any]) -> None:
-            self.client.input(stdin)
+            said = stdin() if callable(stdin) else stdin
+            if said is not None:
+                self.client.input(said)
 
         output.reply = self.client.execute_interactive(
             code, allow_stdin=stdin is not None, output_hook=hear, stdin_hook=answer, timeout=timeout_s,

@@ -77,6 +77,19 @@ class Lab:
             timeout=60_000,
         )
 
+    def begin(self, page: Page, number: int) -> None:
+        """Begin to run a cell of the notebook that is open, counted from 0."""
+        page.evaluate("at => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = at }", number)
+        command(page, "notebook:run-cell")
+
+    def ended(self, page: Page, number: int, *, timeout_s: float = 60) -> str:
+        """Wait until a cell has ended; what it shows then, as text."""
+        page.wait_for_function(
+            "at => /\\[\\d+\\]/.test(document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')[at].textContent)",
+            arg=number, timeout=1000 * timeout_s,
+        )  # fmt: skip
+        return str(page.locator(".jp-CodeCell").nth(number).locator(".jp-Cell-outputWrapper").inner_text())
+
     def run_all(self, page: Page, name: str) -> None:
         """Open a notebook and run it to its end."""
         self.open(page, name)

@@ -66,6 +66,22 @@ def question(workspace: Any, args: Namespace) -> Work[Outcome]:
     return Outcome(Done("Yes."))
 
 
+def agree(workspace: Any, args: Namespace) -> Work[Outcome]:
+    """A price and then a host key: two questions, one after the other."""
+    facts = (("price", "$0.406/h"), ("cap", "$0.51 at most"))
+    price = yield Ask("Rent it?", "price", facts=facts, yes="Rent for $0.406/h")
+    if not price:
+        raise Refused(f"The answer was {price}.", hint="Say it in advance with --yes.")
+    key = yield Ask("Is SHA256:x its host key?", "host_key", detail="It is the first contact.", yes="It is its key")
+    return Outcome(Done(f"price {price}, key {key}"))
+
+
+def pick(workspace: Any, args: Namespace) -> Work[Outcome]:
+    """A choice."""
+    chosen = yield Ask("Which one?", "choice", "Now it is two.", ("one: the first", "two: the second"))
+    return Outcome(Done(f"chosen {chosen}"))
+
+
 def boom(workspace: Any, args: Namespace) -> Work[Outcome]:
     """An error of ours, or a defect; either may have a cause that somebody else worded."""
     yield from ()
@@ -96,6 +112,8 @@ VERBS = (
     Verb("pod", "output", "Write.", "standin.output", options=(Option("--status", "ends with", kind=int, default=0),)),
     Verb("pod", "question", "Ask.", "standin.question", changes=True,
          options=(Option("--key", "ask for a key", kind=bool),)),
+    Verb("pod", "agree", "Ask twice.", "standin.agree", changes=True),
+    Verb("pod", "pick", "Ask which.", "standin.pick"),
     Verb("pod", "boom", "Fail.", "standin.boom",
          options=(Option("--defect", "badly", kind=bool), Option("--cause", "why"))),
     Verb("pod", "interrupted", "Wait.", "standin.interrupted"),

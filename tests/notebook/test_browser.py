@@ -91,11 +91,7 @@ def test_a_notebook_shows_pods_an_answer_and_an_error(server: lab.Lab, tmp_path:
         assert page.get_by_role("columnheader", name="state").count() >= 1
         assert page.get_by_role("rowheader", name="local", exact=True).count() >= 1
         page.screenshot(path=shots / "tour-light.png")
-        lab.command(page, "apputils:change-theme", {"theme": "JupyterLab Dark"})
-        page.wait_for_function(
-            "() => getComputedStyle(document.querySelector('.jp-Notebook')).backgroundColor.match(/\\d+/)[0] < 80"
-        )
-        page.wait_for_selector("#jupyterlab-splash", state="detached")
+        dark(page)
         page.screenshot(path=shots / "tour-dark.png")
 
 
@@ -117,41 +113,55 @@ def test_a_person_completes_a_pod_name(server: lab.Lab) -> None:
         )
 
 
-def test_a_price_is_asked_in_the_notebook_and_a_key_is_typed_hidden(server: lab.Lab) -> None:
+def test_a_price_is_asked_with_buttons_and_a_key_is_typed_hidden(server: lab.Lab, tmp_path: Path) -> None:
     """Whoever says no rents nothing; what is typed for a key is dots, and is in no output."""
     server.write(
         "rent.ipynb", "%load_ext podlab\n%env PODLAB_PROVIDER=sandbox\n%podlab sandbox up", "%pod create lab --ttl 1h",
-        "%podlab secret set CANARY_KEY", "%podlab sandbox down",
+        "%podlab secret set CANARY_KEY", "%config Podlab.buttons = False\n%pod create lab --ttl 1h",
+        "%podlab sandbox down",
     )  # fmt: skip
+    shots = Path(os.environ.get("PODLAB_SCREENSHOTS") or tmp_path)
 
-    def begin(page: Any, number: int) -> None:
-        page.wait_for_function("() => document.querySelectorAll('.jp-Stdin-input').length === 0")
-        page.evaluate("at => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = at }", number)
-        lab.command(page, "notebook:run-cell")
-
-    def answer(page: Any, number: int, text: str) -> str:
-        typed = page.locator(".jp-Stdin-input")
+    def type_in(page: Any, text: str) -> str:
+        typed = page.locator(".jp-Stdin-input:visible")
         typed.wait_for(timeout=60_000)
         kind = str(typed.get_attribute("type"))
         typed.fill(text)
         typed.press("Enter")
-        page.wait_for_function(
-            "at => /\\[\\d+\\]/.test(document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')[at].textContent)",
-            arg=number, timeout=60_000,
-        )  # fmt: skip
+        page.wait_for_function("() => document.querySelectorAll('.jp-Stdin-input').length === 0")
         return kind
 
     with server.page() as page:
         server.open(page, "rent.ipynb")
-        begin(page, 0)
+        server.begin(page, 0)
         page.get_by_text("open (simulated)").wait_for(timeout=60_000)
-        begin(page, 1)
-        assert answer(page, 1, "n") != "password"
-        begin(page, 2)
-        assert answer(page, 2, "canary-0123456789") == "password"
-        begin(page, 3)
+        server.begin(page, 1)
+        page.get_by_role("button", name="Rent for up to $").wait_for(timeout=60_000)
+        page.screenshot(path=shots / "price-light.png")
+        dark(page)
+        page.screenshot(path=shots / "price-dark.png")
+        page.get_by_role("button", name="No", exact=True).click()
+        asked = server.ended(page, 1)
+        server.begin(page, 2)
+        assert type_in(page, "canary-0123456789") == "password"
+        server.ended(page, 2)
+        server.begin(page, 3)
+        assert type_in(page, "n") != "password"
+        prompted = server.ended(page, 3)
+        server.begin(page, 4)
         page.get_by_text("The sandbox is closed.").wait_for(timeout=60_000)
         shown = "\n".join(_outputs(page))
-    assert "If this computer died right after, it would cost $" in shown and "Rent A40, secure for $" in shown
-    assert "(simulated)" in shown and "nothing was rented" in shown
+    for said in (asked, prompted):
+        assert "Rent A40, secure for $" in said and "(simulated)" in said and "nothing was rented" in said
+        assert all(name in said for name in ("price", "cap", "deadline", "in 1 h", "if this computer died right after"))
+    assert "Answered: No." in asked and "Answered" not in prompted
     assert "canary" not in shown
+
+
+def dark(page: Any) -> None:
+    """Change to the dark theme."""
+    lab.command(page, "apputils:change-theme", {"theme": "JupyterLab Dark"})
+    page.wait_for_function(
+        "() => getComputedStyle(document.querySelector('.jp-Notebook')).backgroundColor.match(/\\d+/)[0] < 80"
+    )
+    page.wait_for_selector("#jupyterlab-splash", state="detached")

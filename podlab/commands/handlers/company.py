@@ -59,7 +59,9 @@ def volume_create(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     usd = usd_text(args.size * VOLUME_USD_PER_GB_MONTH)
     pretended = " (simulated)" if simulated else ""
     detail = f"About {usd} a month until it is deleted, whether a pod uses it or not. No budget of podlab ends it."
-    answer = yield Ask(f"{said[0].upper()}{said[1:]} from {name}{pretended}?", "price", detail)
+    answer = yield Ask(
+        f"{said[0].upper()}{said[1:]} from {name}{pretended}?", "price", detail, yes=f"Rent for {usd} a month"
+    )
     if not answer:
         raise Refused("No volume was rented.", hint="Repeat with --yes")
     made = kept.create_volume(args.name, size_gb=args.size, data_center=args.where, tier=args.tier or "")
@@ -77,7 +79,9 @@ def volume_delete(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     if args.dry_run:
         return Outcome(Plan((f"delete the volume {volume.name} ({volume.id}) and all that is on it",)))
     detail = f"{volume.size_gb} GB in {volume.data_center}. All that is on it is gone for good."
-    answer = yield Ask(f"Delete the volume {volume.name} ({volume.id}) at {name}{pretended}?", "delete", detail)
+    answer = yield Ask(
+        f"Delete the volume {volume.name} ({volume.id}) at {name}{pretended}?", "delete", detail, yes="Delete"
+    )
     if not answer:
         raise Refused(f"{volume.name} was not deleted, and is billed on.", hint="Repeat with --yes")
     kept.delete_volume(volume.id)
@@ -155,7 +159,7 @@ def template_delete(workspace: Workspace, args: Namespace) -> Work[Outcome]:
 def _delete(args: Namespace, what: str, company: str, simulated: bool) -> Work[None]:
     """A yes to deleting something, unless nothing is going to happen. Raises Refused."""
     pretended = " (simulated)" if simulated else ""
-    if not args.dry_run and not (yield Ask(f"Delete {what} at {company}{pretended}?", "delete")):
+    if not args.dry_run and not (yield Ask(f"Delete {what} at {company}{pretended}?", "delete", yes="Delete")):
         raise Refused(f"Nothing was deleted at {company}.", hint="Repeat with --yes")
 
 

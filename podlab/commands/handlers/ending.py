@@ -77,7 +77,8 @@ def _question(market: Market, launches: list[Launch]) -> Ask:
     ]
     names = ", ".join(launch.name for launch in launches)
     kept = "What is on its disk is gone for good." if len(launches) == 1 else "What is on their disks is gone for good."
-    return Ask(f"End {names}?", "delete", detail="\n".join([*said, kept]))
+    label = f"End {names}" if len(launches) == 1 else f"End all {len(launches)}"
+    return Ask(f"End {names}?", "delete", detail="\n".join([*said, kept]), yes=label)
 
 
 def _end(market: Market, launches: list[Launch], *, wait: bool) -> Work[list[Launch]]:

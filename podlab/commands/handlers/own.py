@@ -100,7 +100,7 @@ def secret_remove(workspace: Workspace, args: Namespace) -> Work[Outcome]:
         return Outcome(Plan((f"remove the file of {args.name}",)))
     if args.name not in secrets.names():
         raise NotFound(f"No secret {args.name!r} is kept.", hint="See: podlab secret list")
-    answer = yield Ask(f"Remove the secret {args.name}?", "delete")
+    answer = yield Ask(f"Remove the secret {args.name}?", "delete", yes="Remove")
     if not answer:
         raise Refused(f"{args.name} was not removed.", hint="Repeat with --yes")
     secrets.forget(args.name)

@@ -267,7 +267,7 @@ def remove(workspace: Workspace, args: Namespace) -> Work[Outcome]:
         return Outcome(Plan((f"forget pod {pod.name!r} and its host key; what runs on it goes on",)))
     alive = [endpoint.name for endpoint in workspace.store.endpoints_of(pod.id) if endpoint.pid is not None]
     if alive:
-        answer = yield Ask(f"Forget {pod.name}? {', '.join(alive)} may still run on it.", "delete")
+        answer = yield Ask(f"Forget {pod.name}? {', '.join(alive)} may still run on it.", "delete", yes="Forget it")
         if not answer:
             raise BadArgument(
                 f"{pod.name} was not removed: {', '.join(alive)} may still run on it.",

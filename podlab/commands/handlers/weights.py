@@ -120,7 +120,9 @@ def delete(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     weights.refuse_used(model)
     if args.dry_run:
         return Outcome(Plan((f"delete {model.path} on {pod.name}, {bytes_text(model.size_bytes)}",)))
-    answer = yield Ask(f"Delete {model.id} on {pod.name}, {bytes_text(model.size_bytes)}?", "delete", model.path)
+    answer = yield Ask(
+        f"Delete {model.id} on {pod.name}, {bytes_text(model.size_bytes)}?", "delete", model.path, yes="Delete"
+    )
     if not answer:
         raise Refused(f"{model.id} was not deleted.", hint="Repeat with --yes to delete it without a question.")
     freed = weights.delete(workspace, pod, facts, [model.id])
