@@ -61,24 +61,36 @@ class Kernel:
         self.manager.shutdown_kernel(now=True)
 
     def run(
-        self, code: str, *, stdin: str | Callable[[], str | None] | None = None, interrupt_at: str = "",
-        timeout_s: float = 60,
+        self, code: str, *, stdin: str | Callable[[], str | None] | None = None, answer_at: str = "",
+        interrupt_at: str = "", timeout_s: float = 60,
     ) -> Output:  # fmt: skip
         """Run a cell to its end. `stdin` answers every question (a function's None does not, and None as such means
-        that nobody is there); `interrupt_at` interrupts when that text has come."""
+        that nobody is there), with `answer_at` only when that text has come since; `interrupt_at` interrupts when that
+        text has come."""
         output = Output()
         places: dict[str, dict[str, Any]] = {}
+
+        waiting = False
 
         def hear(message: dict[str, Any]) -> None:
             kind, content = message["header"]["msg_type"], message["content"]
             output.messages.append((time.monotonic(), kind, content))
             keep(output.outputs, places, kind, content)
-            nonlocal interrupt_at
+            nonlocal interrupt_at, waiting
+            if waiting and answer_at in str(content):
+                waiting = False
+                reply()
             if interrupt_at and interrupt_at in str(content):
                 interrupt_at = ""
                 self.manager.interrupt_kernel()
 
         def answer(message: dict[str, Any]) -> None:
+            nonlocal waiting
+            waiting = bool(answer_at)
+            if not waiting:
+                reply()
+
+        def reply() -> None:
             said = stdin() if callable(stdin) else stdin
             if said is not None:
                 self.client.input(said)
