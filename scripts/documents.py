@@ -62,6 +62,7 @@ RETURNS: dict[str, str] = {
     "pod terminate": "RentalList",
     "pod wait": "PodDetail",
     "pod extend": "Done",
+    "pod panel": "RentalPanel",
     "pod cost": "CostList",
     "pod orphans": "OrphanList",
     "pod claim": "RentalDetail",

@@ -134,6 +134,13 @@ VERBS = (
         example="%pod cost --by model --month", despite_config=True,
     ),
     Verb(
+        "pod", "panel", "Rented pods with what each costs and what ends it, live and with buttons in a notebook.",
+        "panel.panel",
+        detail="Opening it holds the ledger against what each company lists, as pod orphans does. Its buttons extend, "
+        "stop, start and end a pod, and ask as the commands do. In a terminal it is a table.",
+        options=(PROVIDER,), example="%pod panel", despite_config=True,
+    ),
+    Verb(
         "pod", "orphans", "Hold the ledger against what each company lists: pods of ours that nobody knows, others.",
         "money.orphans",
         detail="Pods that podlab did not create are shown and never touched. Ends with 1 when a pod of ours is billed "

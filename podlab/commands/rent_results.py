@@ -147,6 +147,19 @@ class RentalList:
 
 
 @dataclass(frozen=True)
+class RentalPanel:
+    """The pods that may be billed, the newest first, after the ledger was held against what each company lists."""
+
+    rentals: tuple[RentalDetail, ...]
+    asked: tuple[str, ...] = ()
+    """The companies that answered."""
+    foreign: int = 0
+    """Pods there that were not rented from here; they are never touched."""
+    problems: tuple[str, ...] = ()
+    """Companies that could not be asked, a sentence each."""
+
+
+@dataclass(frozen=True)
 class CostRow:
     """What a pod, a model or a notebook has cost. `difference_usd` is the bill less our figure for the same time."""
 
@@ -325,7 +338,8 @@ def log_text(line: RentalLine) -> str:
 
 
 ROWS: dict[type, str] = {
-    OfferList: "offers", RentalList: "rentals", CostList: "costs", OrphanList: "orphans", VolumeList: "volumes",
+    OfferList: "offers", RentalList: "rentals", RentalPanel: "rentals", CostList: "costs",
+    OrphanList: "orphans", VolumeList: "volumes",
     TemplateList: "templates", RegistryList: "registries", AccountKeyList: "keys",
     FaultList: "faults",
 }  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html as markup
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from podlab.display import sanitize
@@ -68,6 +69,11 @@ def html(value: Any, *, now: float | None = None) -> str:
     stamped = any(isinstance(block, Table) and _ages(block) for block in blocks)
     checked = f'<div style="{_QUIET}">as of {moment_text(moment)}</div>' if stamped else ""
     return _page("".join(_block(block) for block in blocks) + checked)
+
+
+def blocks_html(blocks: Iterable[Block]) -> str:
+    """Blocks that are put together by who shows them."""
+    return _page("".join(map(_block, blocks)))
 
 
 def prose_html(text: str, *, reasoning: str = "", figures: str = "", busy: bool = False) -> str:

@@ -22,6 +22,7 @@ from podlab.commands.rent_results import (
     RentalDetail,
     RentalList,
     RentalLog,
+    RentalPanel,
     SandboxDetail,
     TemplateList,
     VolumeList,
@@ -294,6 +295,36 @@ def rental_table(rentals: Sequence[RentalDetail], now: float) -> tuple[Block, ..
     return (table, *pretended, *lines)
 
 
+def panel_notes(value: RentalPanel) -> tuple[Line, ...]:
+    """What a look at the companies found beside our own pods."""
+    lines = [Line(Cell(problem, "bad")) for problem in value.problems]
+    if value.foreign:
+        pods = "1 pod was" if value.foreign == 1 else f"{value.foreign} pods were"
+        lines.append(Line(Cell(f"{pods} not rented from here, and not touched. See: podlab pod orphans")))
+    return tuple(lines)
+
+
+def _panel(value: RentalPanel, now: float) -> tuple[Block, ...]:
+    return (*rental_table(value.rentals, now), *panel_notes(value))
+
+
+def rental_card(rental: RentalDetail, now: float) -> tuple[Block, ...]:
+    """A rented pod in a few lines, for who looks at it all the time."""
+    cost = f"{usd_text(rental.usd_per_hour)}/h, {usd_text(rental.spent_usd)} so far"
+    pairs = (
+        ("pod", Cell(rental.name)),
+        ("state", state_cell(rental.state)),
+        ("GPU", Cell(gpu_text(rental.gpu, rental.gpu_count))),
+        ("cost", Cell(cost)),
+        ("limits", Cell(_limits(rental, now))),
+        ("protection", _protection(rental)),
+        ("worst case", Cell(_worst(rental.worst_usd, rental.worst) if rental.worst else "")),
+        ("why" if rental.state == "ending" else "note", Cell(rental.why)),
+        ("rented from", Cell(company_text(rental.provider, rental.simulated), "busy" if rental.simulated else "plain")),
+    )  # fmt: skip
+    return (Facts(tuple((name, cell) for name, cell in pairs if cell.text)),)
+
+
 def _rental_list(value: RentalList, now: float) -> tuple[Block, ...]:
     return rental_table(value.rentals, now)
 
@@ -398,8 +429,9 @@ def _faults(value: FaultList, now: float) -> tuple[Block, ...]:
 
 
 DRAWN: dict[type, Callable[[Any, float], tuple[Block, ...]]] = {
-    OfferList: _offers, PodPlan: _plan, RentalList: _rental_list, RentalLog: _log, VolumeList: _volumes,
-    TemplateList: _templates, RegistryList: _registries, AccountKeyList: _keys, AccountDetail: _account,
+    OfferList: _offers, PodPlan: _plan, RentalList: _rental_list, RentalPanel: _panel, RentalLog: _log,
+    VolumeList: _volumes, TemplateList: _templates, RegistryList: _registries, AccountKeyList: _keys,
+    AccountDetail: _account,
     DoctorReport: _doctor, InitReport: _init, SandboxDetail: _sandbox, FaultList: _faults,
     RentalDetail: rental_facts,
 }  # fmt: skip

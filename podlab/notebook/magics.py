@@ -10,6 +10,7 @@ from podlab.commands.alarms import first
 from podlab.commands.drive import drive
 from podlab.commands.parsing import Call, called, parse
 from podlab.commands.record import recorded
+from podlab.commands.rent_results import RentalPanel
 from podlab.commands.results import Outcome
 from podlab.commands.verb import Verb
 from podlab.display.sanitize import line as clean_line
@@ -87,6 +88,8 @@ def _perform(session: Session, call: Call, *, silent: bool) -> Any:
         raise _ended_badly(call, outcome, audience.streams.last_line)
     if args.json:
         return JsonDocument(outcome.value)
+    if isinstance(outcome.value, RentalPanel) and session.in_kernel and not silent:
+        return session.panel(outcome.value)
     value = wrapped(outcome.value)
     if _watched(call, outcome.value) or audience.shows(outcome.value):
         count = session.shell.execution_count
