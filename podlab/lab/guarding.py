@@ -62,7 +62,8 @@ def guard(launch: Launch, file: TendingFile) -> Guard:
     holds = armed is not None and armed.armed and left_s > 0 and not (note and note.problem and not note.tried_since)
     protection, why = _protection(holds, heard_s, armed, tended_by, trouble, stopped=stopped)
     if money.is_unseen(launch):
-        why = f"nothing of it was seen yet, and {f'the {tended_by} looks for it' if tended_by else trouble}"
+        looks = f"the {tended_by} looks for it" if tended_by else trouble
+        why = f"nothing of it was seen yet, and {looks}"
     lease_left_s = left_s if holds else None
     worst = money.worst_case(launch, file.now(), protection, lease_left_s=lease_left_s)
     return Guard(protection, why, worst, armed, lease_left_s, tended_by, note.warnings if note else ())

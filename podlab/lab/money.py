@@ -257,7 +257,7 @@ def _worst_unseen(launch: Launch, now: float, price: float) -> WorstCase:
     worst = worst_case_of_order(launch.policy, price, sent_at)
     until = max(now, worst.until or now)
     usd = (until - min(launch.asked_at, now)) / 3600 * price
-    return WorstCase(usd, until, f"nothing of it was seen yet, and it is looked for; if it came, {worst.why}")
+    return WorstCase(usd, until, f"nothing of it was seen yet; if it came, {worst.why}")
 
 
 def _first_word_s(policy: Policy) -> float:

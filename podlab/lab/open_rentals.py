@@ -3,7 +3,8 @@
 Imported by what must load fast: nothing heavy is loaded here, no network is asked, and no folder is made.
 
     wake(workspace)     a command begins: have a keeper that tends them
-    adopt(workspace)    a kernel loads podlab: the same, and the kernel's own brake
+    adopt(home)         a kernel loads podlab: the same, and the kernel's own brake
+    told(home)          what a person is told then: which pods there are, and what they cost
 """
 
 from __future__ import annotations
@@ -11,15 +12,18 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from podlab.lab.launches import Launch
     from podlab.lab.workspace import Workspace
 
 LEDGER = "ledger.jsonl"
-_ASKED = b'"rent.ask"'
+_RENTED = b'"rent.'
+"""In every line about a rented pod: the one with its intent may be the one that is damaged."""
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +65,46 @@ def keeper_is_wanted(workspace: Workspace) -> bool:
         return bool(workspace.value("keeper"))
     except BadSettings:
         return True
+
+
+def told(home: Path) -> str:
+    """What a person who loads podlab has to know of what is rented in `home`, in sentences; "" where nothing is.
+
+    As the ledger has it, with the state of each pod that was noted last: nobody is asked.
+    """
+    if not OpenRentals(home).may_be_any():
+        return ""
+    from podlab.errors import StateDamaged
+    from podlab.lab.launches import open_launches
+    from podlab.ledger import Ledger
+
+    try:
+        found = open_launches(Ledger(home / LEDGER))
+    except StateDamaged as error:
+        return f"Pods may be rented: {error.message} {error.hint}".strip()
+    if not found:  # it has ended since
+        return ""
+    now = time.time()
+    many = f"{len(found)} rented pods may be billed" if len(found) > 1 else "A rented pod may be billed"
+    whose = "They are" if len(found) > 1 else "It is"
+    pods = "; ".join(_pod_text(launch, now) for launch in found)
+    return f"{many}: {pods}. {whose} looked after from here on. See: %pod list --all"
+
+
+def _pod_text(launch: Launch, now: float) -> str:
+    from podlab.lab import money
+    from podlab.units import usd_text
+
+    if money.is_unseen(launch):
+        state = "was asked for and not seen yet"
+    elif launch.ending_at is not None:
+        state = "has to end and is not proven gone"
+    else:
+        state = f"is {launch.spans[-1].state.value}" if launch.spans else "is there"
+    gpu = f"{launch.gpu_count}x {launch.gpu}" if launch.gpu_count > 1 else launch.gpu
+    pretended = ", simulated" if launch.simulated else ""
+    cost = f"{usd_text(money.usd_per_hour(launch))}/h, {usd_text(money.spent_usd(launch, now))} so far"
+    return f"{launch.name} ({gpu} of {launch.provider}{pretended}) {state}: {cost}"
 
 
 def _ensure(workspace: Workspace) -> None:
@@ -125,7 +169,7 @@ class OpenRentals:
     def _read(self) -> tuple[bool, bool]:
         """Whether there ever was one, and whether one may be billed now."""
         try:
-            if _ASKED not in self._path.read_bytes():
+            if _RENTED not in self._path.read_bytes():
                 return False, False
         except OSError:
             return True, True  # it is there, and cannot be read

@@ -59,11 +59,12 @@ def load(shell: InteractiveShell) -> None:
     shell.input_transformers_cleanup.append(questions)
     _configurables(shell).append(session.config)
     _loaded[shell] = _Loaded(session, matcher)
-    _see_to_what_is_rented()
+    _see_to_what_is_rented(session)
 
 
-def _see_to_what_is_rented() -> None:
-    """Pods that another kernel rented, or that were left alone by a reboot, are tended again; nobody waits for it."""
+def _see_to_what_is_rented(session: Session) -> None:
+    """Pods that another kernel rented, or that were left alone by a reboot, are told and tended again; nobody waits for
+    that. Where nothing was ever rented, nothing is loaded."""
     import os
     from pathlib import Path
 
@@ -73,9 +74,21 @@ def _see_to_what_is_rented() -> None:
     except RuntimeError:  # this user has no home folder, and so no pods
         return
     if ledger.exists():
-        from podlab.lab.open_rentals import adopt
+        from podlab.lab.open_rentals import adopt, told
 
         adopt(ledger.parent)
+        if text := told(ledger.parent):
+            _tell(session, text)
+
+
+def _tell(session: Session, text: str) -> None:
+    from podlab.events import Notice
+    from podlab.notebook.cell import CellAudience
+    from podlab.notebook.terminal import TerminalAudience
+
+    audience = CellAudience(session.shell) if session.in_kernel else TerminalAudience()
+    audience.notice(Notice(text, "warning"))
+    audience.close()
 
 
 def unload(shell: InteractiveShell) -> None:

@@ -146,7 +146,10 @@ def judge(place: Place, case: Case) -> None:
     living = [each.name for each in mine(place) if each.state is not RentalState.TERMINATED]
     assert len(living) <= 1, f"one order, and {living}"
     if case.told:
-        assert set(living) <= set(names_told()), "the list of pods does not show what is billed"
+        rows = rows_told()
+        assert set(living) <= {row["order_name"] for row in rows}, "the list of pods does not show what is billed"
+        unseen = [row for row in rows if row["state"] == "asked" and row["rental_id"] is None]
+        assert all(row["worst_usd"] is not None for row in unseen), "nobody says what it costs at worst"
     problem = ensure_keeper(Workspace.open())
     assert not problem, problem
     launches = all_launches(Ledger())
@@ -205,14 +208,15 @@ def is_protected(launch: Launch) -> bool:
     return known is not None and guard(known, tending_file()).protection is Protection.PROTECTED
 
 
-def names_told() -> list[str]:
-    """What `podlab pod list --all --json` shows a person, as the names at the company."""
+def rows_told() -> list[dict[str, Any]]:
+    """What `podlab pod list --all --json` shows a person of rented pods."""
     words = ("pod", "list", "--all", "--json")
     done = subprocess.run(
         [sys.executable, "-c", "import podlab.cli; podlab.cli.main()", *words],
         capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
-    return [row["order_name"] for row in json.loads(done.stdout)["rentals"]]
+    found: list[dict[str, Any]] = json.loads(done.stdout)["rentals"]
+    return found
 
 
 # The other side

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -29,6 +30,7 @@ from podlab.renting import Policy, Protection, RentalState
 from podlab.sandbox.serve import Running
 from podlab.settings import home
 from podlab.transport import kept
+from tests import processes
 from tests.keeper.gone import wait_until_gone
 from tests.kernels import Kernel
 from tests.rentals import is_billed, open_sandbox, rent, until
@@ -144,6 +146,44 @@ def test_a_kernels_own_brake_tends_and_ends_with_the_kernel(monkeypatch: pytest.
 
         kernel.kill()
         until(lambda: not alive(), 60)
+
+
+def moments() -> list[float]:
+    """Seconds from when the company has the pod to when the kernel dies."""
+    dice = random.Random(4)
+    return [round(dice.uniform(0, 8), 2) for _ in range(12 if os.environ.get("PODLAB_FULL") == "1" else 2)]
+
+
+@pytest.mark.parametrize("after_s", [None, *moments()])
+def test_the_next_load_tells_of_a_pod_whose_kernel_was_killed_in_a_create(
+    after_s: float | None, sandbox: Running
+) -> None:
+    """None: as soon as the intent is written, whether or not an order follows."""
+    with Kernel() as first:
+        first.begin("%pod create gpu --provider sandbox --gpu A40 --ttl 1h --yes")
+        until(lambda: all_launches(Ledger()), 60)
+        if after_s is not None:
+            until(lambda: sandbox.company.pods, 60)
+            processes.wait_until(_passed(after_s), timeout_s=20, why="a moment passed")
+        first.kill()
+    kill_keeper()
+
+    with Kernel(load=False) as second:
+        said = second.run("%load_ext podlab")
+        (told,) = [shown["text/plain"] for shown in said.displayed.values()]
+        assert told.startswith("Warning: A rented pod may be billed: gpu (A40 of sandbox, simulated) ")
+        assert "$0.41/h, $0.0" in told
+        if after_s is not None:
+            (launch,) = all_launches(Ledger())
+            until(lambda: is_protected(launch), 60)
+            second.run("found = %pod show gpu")
+            assert second.value("found.to_dict()['rental']['protection']") == "protected"
+            assert alive() == [launch.order_name]
+
+
+def _passed(seconds: float) -> Callable[[], bool]:
+    begun = time.monotonic()
+    return lambda: time.monotonic() - begun >= seconds
 
 
 def test_a_kernel_brings_back_a_keeper_that_was_killed() -> None:

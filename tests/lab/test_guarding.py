@@ -83,6 +83,4 @@ def test_a_pod_that_was_only_asked_for_is_said_to_be_looked_for_with_what_it_cos
     assert found.why == "nothing of it was seen yet, and the keeper looks for it"
     assert alone.why == "nothing of it was seen yet, and nobody here tends it"
     assert alone.worst.usd is not None
-    assert alone.worst.why.startswith(
-        "nothing of it was seen yet, and it is looked for; if it came, its switch ends it"
-    )
+    assert alone.worst.why.startswith("nothing of it was seen yet; if it came, its switch ends it")

@@ -190,7 +190,7 @@ def test_what_was_only_asked_for_costs_at_worst_what_its_switch_lets_it() -> Non
         worst = money.worst_case(pod, now, Protection.UNPROTECTED)
         assert worst.usd == pytest.approx((from_s + alone_s) / HOUR_S)
         assert worst.until == ASKED_AT + from_s + alone_s
-        assert "it is looked for; if it came, its switch ends it 15 min after its start" in worst.why
+        assert "nothing of it was seen yet; if it came, its switch ends it 15 min after its start" in worst.why
 
 
 def test_a_switch_waits_for_a_first_word_as_long_as_is_told() -> None:
