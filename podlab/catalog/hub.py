@@ -172,7 +172,7 @@ class Hub:
             except HttpError as error:
                 raise HttpError(
                     f"The hub cannot be reached: {error.message}", status=0,
-                    hint="Look at the network, or set HF_ENDPOINT to another hub. A local folder and a name of the "
+                    hint="Look at the network, or set HF_ENDPOINT to another hub. A local folder and most names of the "
                     "catalog need none.",
                 ) from error  # fmt: skip
             finally:

@@ -278,7 +278,7 @@ def _silent(pods: tuple[PodStatus, ...], now: float) -> tuple[Block, ...]:
     lines = []
     for status in pods:
         if status.state is not PodState.REACHABLE:
-            why = f": {status.detail}" if status.detail else ""
+            why = f": {status.detail.removesuffix('.')}" if status.detail else ""
             seen = age_text(status.last_seen, now)
             said = f"pod {status.pod.name} is {status.state.value}, last seen {seen}{why}; what runs there is not known"
             lines.append(Line(Cell(said, "bad")))

@@ -157,7 +157,7 @@ def test_without_a_network_what_was_seen_last_is_taken(hub: HubStandIn) -> None:
     assert geometry_of(catalog.find("Qwen/Some-8B")) == first
     with pytest.raises(HttpError, match="cannot be reached") as error:
         geometry_of(catalog.find("Qwen/Other-8B"))
-    assert "A local folder and a name of the catalog need none." in error.value.hint
+    assert "A local folder and most names of the catalog need none." in error.value.hint
 
 
 def test_the_token_goes_to_the_hub_and_nowhere_else(hub: HubStandIn, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,4 +52,4 @@ def test_without_a_network_a_model_of_the_hub_is_not_guessed(monkeypatch: pytest
 
     assert done.returncode == 1
     assert "The hub cannot be reached" in done.stderr
-    assert "A local folder and a name of the catalog need none." in done.stderr
+    assert "A local folder and most names of the catalog need none." in done.stderr

@@ -84,6 +84,11 @@ def test_a_pod_that_did_not_answer_is_named_beside_an_empty_table() -> None:
     )
 
 
+def test_a_reason_that_ends_in_a_full_stop_goes_on_within_the_sentence() -> None:
+    silent = replace(GPU1, detail="nothing listens there.")
+    assert "nothing listens there; what runs" in text(EndpointList((), (silent,)), now=NOW)
+
+
 def test_a_state_is_a_word_and_not_only_a_colour() -> None:
     class Visible(HTMLParser):
         words = ""

@@ -17,7 +17,16 @@ from podlab.commands.results import (
     Transfer,
     TunnelList,
 )
-from podlab.errors import BadArgument, BadSettings, LinkLost, NotFound, PodlabError, StateDamaged, Unreachable
+from podlab.errors import (
+    BadArgument,
+    BadSettings,
+    LinkLost,
+    NotFound,
+    PodlabError,
+    Refused,
+    StateDamaged,
+    Unreachable,
+)
 from podlab.events import Ask, Notice, Stage, Work
 from podlab.types import JobRow, PodState, PodStatus
 
@@ -269,7 +278,7 @@ def remove(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     if alive:
         answer = yield Ask(f"Forget {pod.name}? {', '.join(alive)} may still run on it.", "delete", yes="Forget it")
         if not answer:
-            raise BadArgument(
+            raise Refused(
                 f"{pod.name} was not removed: {', '.join(alive)} may still run on it.",
                 hint=f"Stop it first (podlab model stop {alive[0]}), or repeat with --yes",
             )
