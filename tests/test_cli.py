@@ -196,7 +196,7 @@ def test_config_in_a_terminal() -> None:
     (row,) = json.loads(podlab("config", "show", "chat.temperature", "--json").stdout)["settings"]
     assert (row["value"], row["source"]) == (0.0, "file")
     done = podlab("config", "set", "chat.temperature", "hot", check=False)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "chat.temperature" in done.stderr and "hot" in done.stderr and "from 0 to 2" in done.stderr
     assert podlab("config", "path").stdout.strip().endswith("config.toml")
 

@@ -86,6 +86,8 @@ class LlamaCpp:
             raise BadArgument("llama.cpp serves one GGUF file.", hint="Write hf:OWNER/REPO/FILE.gguf.")
         if (spec.model_path is None) == (spec.hub is None):
             raise BadArgument("A model is either a file on the pod or one of the hub.", hint="Give one of them.")
+        if spec.backend == "metal" and facts.os != "Darwin":
+            raise EngineUnavailable("Metal is there on macOS only.", hint="Leave --backend out, or say --backend cpu.")
         if self.ready_here(facts):
             return
         if (facts.os, facts.arch) not in _PLATFORMS:
@@ -93,8 +95,6 @@ class LlamaCpp:
                 f"llama.cpp has no ready-made build for {facts.os} on {facts.arch}.",
                 hint="Linux on x86_64 or aarch64 and macOS on arm64 have one.",
             )
-        if spec.backend == "metal" and facts.os != "Darwin":
-            raise EngineUnavailable("Metal is there on macOS only.", hint="Leave --backend out, or say --backend cpu.")
 
     def steps(self, spec: ServeSpec, facts: PodFacts) -> tuple[Step, ...]:
         """prepare (unless this very Python has xllamacpp), download (for a file of the hub), serve."""

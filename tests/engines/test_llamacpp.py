@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import runpy
 import sys
+from dataclasses import replace
 from importlib import resources
 
 import pytest
@@ -117,6 +118,8 @@ def test_a_machine_without_a_wheel_is_refused_at_once(system: str, arch: str) ->
 def test_metal_is_for_macs() -> None:
     with pytest.raises(EngineUnavailable):
         NOTHING.check(ServeSpec("x", "m", backend="metal"), POD)
+    with pytest.raises(EngineUnavailable):  # where this very Python has the engine, too
+        LlamaCpp(importable=lambda module: True).check(ServeSpec("x", "m", backend="metal"), replace(POD, local=True))
     NOTHING.check(ServeSpec("x", "m", backend="metal"), PodFacts("Darwin", "arm64", (3, 12)))
 
 

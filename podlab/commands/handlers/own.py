@@ -41,8 +41,11 @@ def config_set(workspace: Workspace, args: Namespace) -> Work[Outcome]:
 
     yield from ()
     declared = settings.setting(args.name)
-    if args.dry_run:
+    try:
         value = settings.parse(args.name, args.value)
+    except BadSettings as error:  # here it is the command line that is wrong, and not a file
+        raise BadArgument(error.message, hint=error.hint) from error
+    if args.dry_run:
         return Outcome(Plan((f"write {args.name} = {declared.text(value)} to {settings.config_path()}",)))
     if args.name == "pod":
         from podlab.lab import pods
