@@ -13,7 +13,7 @@ from podlab.lab.supervisor import PodSide, result_of
 PATIENCE_S = 90.0
 """How long a pod that had answered may be silent before what waits for it gives up."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
-ABANDON_GRACE_S = 3.0
+ABANDON_GRACE_S, URGENT_GRACE_S = 3.0, 0.2
 Y = TypeVar("Y")
 T = TypeVar("T")
 
@@ -70,9 +70,21 @@ def persistent(begin: Callable[[], Generator[Y, None, T]]) -> Generator[Y, None,
 
 
 def abandon(side: PodSide, id: str, name: str) -> Work[None]:
-    """Stop what an interrupted command had begun. Its request may still be on the way: the pod refuses it then."""
-    yield Stage("stop", f"Interrupted: stopping {name}")
-    try:
-        result_of(side.stop(id, grace_s=ABANDON_GRACE_S, cancel=True))
-    except PodlabError as error:
-        yield Notice(f"{name} may still be running: {error.message}", "warning")
+    """Stop what an interrupted command had begun. Its request may still be on the way: the pod refuses it then.
+
+    Whoever presses Ctrl-C twice means the same by it, and more urgently: the request that was cut short is sent again,
+    with less patience for what runs. Interrupted once more, it says that something may be left.
+    """
+    for grace_s in (ABANDON_GRACE_S, URGENT_GRACE_S):
+        try:
+            if grace_s == ABANDON_GRACE_S:
+                yield Stage("stop", f"Interrupted: stopping {name}")
+            result_of(side.stop(id, grace_s=grace_s, cancel=True))
+            return
+        except PodlabError as error:
+            yield Notice(f"{name} may still be running: {error.message}", "warning")
+            return
+        except KeyboardInterrupt:
+            if grace_s == URGENT_GRACE_S:
+                yield Notice(f"{name} may still be running: its end was not waited for.", "warning")
+                raise
