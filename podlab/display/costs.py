@@ -81,16 +81,16 @@ def _orphans(value: OrphanList, now: float) -> tuple[Block, ...]:
 def _verdict(value: OrphanList) -> Iterator[Line]:
     ours = sum(row.owner == "ours" for row in value.orphans)
     known = f"{value.open_pods} rented pod{'' if value.open_pods == 1 else 's'} of ours"
-    where = ", ".join(value.asked) or "no company"
+    where = ", ".join(company_text(name, name == "sandbox") for name in value.asked) or "no company"
     if ours:
         lost = "is not where it" if ours == 1 else "are not where they"
-        yield Line(Cell(f"{ours} of ours {lost} should be ({where}).", "bad"))
+        yield Line(Cell(f"{ours} of ours {lost} should be. Asked: {where}.", "bad"))
     elif value.problems:
         yield Line(Cell("Whether anything is orphaned is not known.", "bad"))
     else:
         yield Line(
             Cell(
-                f"Nothing of ours is orphaned; {known} {'is' if value.open_pods == 1 else 'are'} known ({where}).",
+                f"Nothing of ours is orphaned; {known} {'is' if value.open_pods == 1 else 'are'} known. Asked: {where}.",
                 "good",
             )
         )

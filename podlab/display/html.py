@@ -42,6 +42,8 @@ _WHOLE = "white-space:nowrap"
 _WORDS = "overflow-wrap:normal"
 """Of a title: where the page is narrow it is broken between its words."""
 _QUIET = "color:var(--jp-ui-font-color2,inherit)"
+_NAME = f"{_LEFT};{_WHOLE};font-weight:normal;{_QUIET};min-width:7.5em"
+"""Of a fact. As wide as most of them, so that the values of tables below one another begin at one line."""
 _TABLE = "margin:0 0 4px;border-collapse:collapse;table-layout:auto"
 _PAGE = "color:var(--jp-ui-font-color1,inherit);overflow-wrap:anywhere"
 _SHORT, _COPIED = 24, 60
@@ -147,8 +149,7 @@ def _block(block: Block) -> str:
             return _table(block)
         case Facts():
             rows = "".join(
-                f'<tr><th scope="row" style="{_LEFT};{_WHOLE};font-weight:normal;{_QUIET}">{_escaped(name)}</th>'
-                f'<td style="{_LEFT}">{_cell(cell)}</td></tr>'
+                f'<tr><th scope="row" style="{_NAME}">{_escaped(name)}</th><td style="{_LEFT}">{_cell(cell)}</td></tr>'
                 for name, cell in block.pairs
             )
             return f'<table style="{_TABLE}"><tbody>{rows}</tbody></table>'

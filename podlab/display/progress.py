@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
+from collections.abc import Iterable
+
 from podlab.display import sanitize
 from podlab.events import Stage
 from podlab.units import bytes_text, duration_text
 
 _BAR_LETTERS = 20
+_NAME_LETTERS = 44
+_SHORTEST = 0.03
+"""Of all the time: what took less is not named afterwards."""
 
 
 def amount_text(stage: Stage) -> str:
@@ -34,6 +41,24 @@ def stage_text(stage: Stage, elapsed_s: float | None = None) -> str:
     if elapsed_s is None or elapsed_s < 1:
         return said
     return f"{said} ({duration_text(float(int(elapsed_s)) if elapsed_s >= 10 else elapsed_s)})"
+
+
+def spent_text(spent: Iterable[tuple[str, float]], took_s: float) -> str:
+    """What work spent its time with: 'Reaching lab 1.9 s, looking at its GPUs 1.2 s'. `spent`: each stage's text with
+    its seconds; `took_s`: the seconds of all of it. What took no time to speak of is left out."""
+    together: dict[str, float] = {}
+    for text, seconds in spent:
+        together[_name(text)] = together.get(_name(text), 0.0) + seconds
+    least_s = max(0.1, _SHORTEST * took_s)
+    return ", ".join(f"{name} {duration_text(seconds)}" for name, seconds in together.items() if seconds >= least_s)
+
+
+def _name(text: str) -> str:
+    """What a stage was about: without the pod it speaks of at its front, a time and details at its end."""
+    said = re.sub(r"\s\([^()]*\)$", "", sanitize.line(text).rstrip("."))
+    head, _, rest = said.partition(": ")
+    name = rest.partition(": ")[0] if rest and not head[:1].isupper() else head
+    return textwrap.shorten(name, _NAME_LETTERS, placeholder=" …", break_on_hyphens=False)
 
 
 def _bar(stage: Stage) -> str:

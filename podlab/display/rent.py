@@ -409,7 +409,7 @@ def _init(value: InitReport, now: float) -> tuple[Block, ...]:
 def _sandbox(value: SandboxDetail, now: float) -> tuple[Block, ...]:
     if not value.running:
         return (Line(Cell("The sandbox is not open. Open it: podlab sandbox up", "quiet")),)
-    pods = f"{value.pods}, {value.running_pods} of them run" if value.pods else "none"
+    pods = f"{value.pods}, of which {value.running_pods} running" if value.pods else "none"
     pairs = (
         ("sandbox", Cell("open (simulated)", "busy")), ("URL", Cell(value.url or "", code=True)),
         ("process", text_cell(value.pid)),

@@ -53,6 +53,7 @@ from podlab.display.tables import (
     pod_state_cell,
     table_of,
     text_cell,
+    titled,
     tokens_cell,
 )
 from podlab.display.weights import DRAWN as WEIGHTS_DRAWN
@@ -125,6 +126,7 @@ def _plan(value: Plan, now: float) -> tuple[Block, ...]:
 
 def _pod_detail(value: PodDetail, now: float) -> tuple[Block, ...]:
     status = value.pod
+    pretended = " (simulated)" if value.rental is not None and value.rental.simulated else ""
     pairs = [
         ("pod", Cell(status.pod.name)),
         ("state", pod_state_cell(status)),
@@ -139,7 +141,7 @@ def _pod_detail(value: PodDetail, now: float) -> tuple[Block, ...]:
         ("memory", memory_cell(value.memory_bytes)),
         ("free disk", bytes_cell(value.free_disk_bytes)),
         ("home", text_cell(value.home)),
-        ("GPUs", Cell("" if value.gpus is None else gpus_text(value.gpus) or "none")),
+        ("GPUs", Cell("" if value.gpus is None else (gpus_text(value.gpus) or "none") + pretended)),
         ("driver", Cell(driver_text(value.driver, value.cuda))),
     ]
     if value.rental is None:
@@ -256,7 +258,7 @@ def _setup(value: SetupReport, now: float) -> tuple[Block, ...]:
         ("CUDA", text_cell(versions.cuda)),
         ("Python", text_cell(versions.python)),
     ]
-    stages = table_of(value.stages, Check, now=now, empty="Nothing was done.")
+    stages = titled("step", table_of(value.stages, Check, now=now, empty="Nothing was done."))
     return (table_of(value.checks, Check, now=now), stages, Facts(_present(pairs)))
 
 

@@ -286,6 +286,11 @@ def table_of(rows: Iterable[Any], row_type: type, *, now: float, empty: str = "N
     return table_by(columns, rows, now=now, empty=empty)
 
 
+def titled(title: str, table: Table) -> Table:
+    """The table with another title of its first column."""
+    return dataclasses.replace(table, heads=(dataclasses.replace(table.heads[0], title=title), *table.heads[1:]))
+
+
 def table_by(columns: Sequence[Column], rows: Iterable[Any], *, now: float, empty: str) -> Table:
     """Rows as a table of these columns, less those that may be left out where no row has anything in them."""
     entries = [tuple(column.entry(row, now) for column in columns) for row in rows]

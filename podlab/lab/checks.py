@@ -21,7 +21,7 @@ from podlab.lab.fanout import ask_all
 from podlab.lab.supervisor import SILENCE_S
 from podlab.lab.talk import PROTOCOL, Talk, begin, program
 from podlab.types import Check, Pod, PodSample
-from podlab.units import bytes_text, duration_text
+from podlab.units import bytes_text, duration_text, memory_text
 from podlab.wire import Wire
 
 if TYPE_CHECKING:
@@ -163,7 +163,8 @@ def _gpus(seen: Measured, build: Build) -> Check:
                      "A lost card comes back when the machine is started anew.")  # fmt: skip
     if cards:
         total = sum(gpu.memory_total_bytes or 0 for gpu in cards)
-        return Check("GPUs", "ok", f"{len(cards)}, {names}, {bytes_text(total)} in all")
+        pretended = " (simulated)" if seen.sample.simulated else ""
+        return Check("GPUs", "ok", f"{len(cards)}, {names}, {memory_text(total)} in all{pretended}")
     if build.min_cuda is None:
         return Check("GPUs", "ok", f"none; {build.engine} computes on the processor")
     why = f": {seen.sample.detail}" if seen.sample.detail else ""
@@ -225,7 +226,7 @@ def _memory(seen: Measured, build: Build) -> Check:
         return Check("memory", "warning",
                      f"{bytes_text(seen.memory_bytes)}; {build.engine} wants {bytes_text(build.memory_bytes)} or more",
                      "Serve small models only, or take a machine or a container with more memory.")  # fmt: skip
-    return Check("memory", "ok", bytes_text(seen.memory_bytes))
+    return Check("memory", "ok", memory_text(seen.memory_bytes))
 
 
 def _shared_memory(seen: Measured, build: Build) -> Check:

@@ -45,7 +45,7 @@ def _once(workspace: Workspace, pod: Pod, *, cards_only: bool = False) -> PodSam
         for line in probe:
             found = sample_from(line, pod.name)
             workspace.store.saw_gpus(pod.id, len(found.gpus))
-            return found
+            return dataclasses.replace(found, simulated=pod.provider == "sandbox")
     raise probe.broken_off()
 
 

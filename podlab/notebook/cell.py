@@ -11,7 +11,7 @@ from IPython.display import publish_display_data
 from podlab.commands.results import Reply
 from podlab.display import sanitize
 from podlab.display.html import html, line_html, notice_html, prose_html, stage_html
-from podlab.display.progress import stage_lines
+from podlab.display.progress import spent_text, stage_lines
 from podlab.display.text import text
 from podlab.events import Answer, Ask, Chunk, Notice, Stage
 from podlab.notebook import asking
@@ -104,7 +104,7 @@ class CellAudience:
 
     def _end_stage(self) -> None:
         if self._stage is not None:
-            self._spent.append((sanitize.line(self._stage.text).rstrip("."), time.monotonic() - self._stage_began))
+            self._spent.append((self._stage.text, time.monotonic() - self._stage_began))
             self._stage = None
 
     def _new_progress(self) -> Live:
@@ -117,8 +117,8 @@ class CellAudience:
         return {"text/html": stage_html(stage, elapsed_s), "text/plain": stage_lines(stage, elapsed_s)}
 
     def _last_stage_bundle(self, problem: str) -> Bundle:
-        took = duration_text(time.monotonic() - self._began)
-        spent = ", ".join(f"{name} {duration_text(seconds)}" for name, seconds in self._spent if seconds >= 0.1)
+        took_s = time.monotonic() - self._began
+        took, spent = duration_text(took_s), spent_text(self._spent, took_s)
         said = f"{problem.capitalize()} after {took}" if problem else f"Took {took}"
         said += f": {spent}" if spent else ""
         return {"text/html": line_html(said), "text/plain": said}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from podlab.display.html import stage_html
-from podlab.display.progress import amount_text, stage_lines, stage_text
+from podlab.display.progress import amount_text, spent_text, stage_lines, stage_text
 from podlab.events import Stage
 
 
@@ -45,3 +45,18 @@ def test_parts_stand_below_in_lines_of_their_own() -> None:
                                               "  [--------------------] c<d>: 0"]  # fmt: skip
     shown = stage_html(stage, 1.0)
     assert shown.count("<progress") == 1 and "c&lt;d&gt;: 0" in shown
+
+
+def test_what_took_its_time_is_named_in_few_words() -> None:
+    """Without the pod at its front, what it was about in detail, and what took no time to speak of."""
+    spent = [
+        ("Reading what sandbox offers", 1.3), ("Renting A40, secure as lab", 3.7),
+        ("lab: start container for runpod/pytorch:2.8.0-py3.11-cuda12.8.1-cudnn-devel-ubuntu22.04: begin (3.0 s)", 5.0),
+        ("lab: reaching it by SSH (8.0 s)", 0.5), ("lab: reaching it by SSH (9.1 s)", 0.4), ("Reaching lab.", 0.2),
+        ("Waiting for a machine, asked again in 30 s: none is free", 2.0),
+    ]  # fmt: skip
+    assert spent_text(spent, 13.1) == (
+        "Reading what sandbox offers 1.3 s, Renting A40, secure as lab 3.7 s, start container for … 5.0 s, "
+        "reaching it by SSH 900 ms, Waiting for a machine, asked again in 30 s 2.0 s"
+    )
+    assert spent_text([("One", 0.05)], 0.1) == ""

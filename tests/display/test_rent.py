@@ -197,11 +197,11 @@ def test_pretended_money_is_never_added_to_real_money() -> None:
 
 def test_orphans_say_whose_they_are_and_what_to_do() -> None:
     said = flat(shown(ORPHANS, 130))
-    assert "1 of ours is not where it should be (runpod, sandbox)." in said
+    assert "1 of ours is not where it should be. Asked: runpod, sandbox (simulated)." in said
     assert "podlab pod claim lab, or podlab pod terminate lab" in said and "never touches it" in said
     assert "runpod could not be asked: 503" in said
     assert text(OrphanList((), ("runpod",), 1), now=NOW) == (
-        "Nothing of ours is orphaned; 1 rented pod of ours is known (runpod)."
+        "Nothing of ours is orphaned; 1 rented pod of ours is known. Asked: runpod."
     )
     assert "is not known" in text(OrphanList((), (), 0, ("runpod could not be asked: 503",)), now=NOW)
 
