@@ -159,6 +159,11 @@ def keep(name: str, value: Secret) -> None:
     replace_file(_path(name), value.reveal().encode())
 
 
+def shadowed(name: str) -> str:
+    """What to say where the environment has another value than the one that is kept."""
+    return f"The environment variable {name} has another value and goes before the kept one: unset it there."
+
+
 def forget(name: str) -> None:
     """Remove a secret's file. Raises NotFound when there is none, StateDamaged when it cannot be removed."""
     _check(name)

@@ -71,5 +71,9 @@ def _shown(event: Event, audience: Audience, *, yes: bool) -> Answer:
         case Notice():
             audience.notice(event)
         case Ask():
-            return True if yes and event.kind in YES_ANSWERS else audience.ask(event)
+            if not (yes and event.kind in YES_ANSWERS):
+                return audience.ask(event)
+            if event.kind == "price":  # what a yes in advance agrees to is told all the same
+                audience.notice(Notice(" ".join((event.question, *event.detail.splitlines()))))
+            return True
     return None

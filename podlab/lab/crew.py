@@ -15,6 +15,7 @@ from podlab.lab.money import Caps
 from podlab.lab.readiness import Patience
 from podlab.lab.start_command import Pace, start_command
 from podlab.renting import Armed, Policy, Rental
+from podlab.transport.host_keys import checked_fingerprint
 
 if TYPE_CHECKING:
     from podlab.lab.workspace import Workspace
@@ -31,7 +32,7 @@ class Here:
         """`host_key` is a fingerprint that vouches for the pod's; `pace` of the switch is for tests."""
         self._workspace = workspace
         self._market = market
-        self._host_key = host_key
+        self._host_key = None if host_key is None else checked_fingerprint(host_key)
         self._patience = patience or Patience()
         self._pace = pace
 

@@ -6,6 +6,7 @@ breaks is a row that says so, and never the end of the others.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import socket
@@ -22,6 +23,7 @@ from podlab.errors import BadSettings, KeyRefused, PodlabError
 from podlab.events import Stage, Work
 from podlab.lab.launches import Launch, open_launches
 from podlab.lab.market import Market
+from podlab.providers.companies import URL
 from podlab.renting import Account
 from podlab.types import Check
 from podlab.units import duration_text, usd_text
@@ -34,6 +36,8 @@ SKEW_OK_S, SKEW_BAD_S = 15.0, 300.0
 """A clock that is wrong by less costs nothing; one that is wrong by more makes deadlines and bills nonsense."""
 SUNSET_SOON_S = 60 * 86400.0
 REACH_S = 5.0
+SSH_GATE = ("ssh.runpod.io", 22)
+"""RunPod's SSH proxy (docs.runpod.io/pods/configuration/use-ssh)."""
 SDK, SDK_NEEDED = "runpod", (2, 0)
 
 
@@ -90,7 +94,8 @@ def _looks(
     yield "key", lambda: key(market, provider)
     yield "interface", lambda: interface(asked.headers(provider), market.now())
     yield "SSH", lambda: ssh(asked.which)
-    yield "port 22", lambda: [egress(market, asked.reach)]
+    gate = SSH_GATE if provider == "runpod" and not os.environ.get(URL) else None
+    yield "port 22", lambda: [egress(market, asked.reach, gate)]
     yield "ledger", lambda: [ledger(market)]
     yield "keeper", lambda: [keeper(workspace, market)]
     yield "orphans", lambda: [orphans(market, provider)]
@@ -244,15 +249,21 @@ def ssh(which: Callable[[str], str | None]) -> list[Check]:
     return [client, Check("SSH key", "ok", str(path))]
 
 
-def egress(market: Market, reach: Callable[[str, int], str]) -> Check:
-    """Whether SSH gets out of this network, tried with a rented pod's own port."""
+def egress(market: Market, reach: Callable[[str, int], str], gate: tuple[str, int] | None) -> Check:
+    """Whether SSH gets out of this network, tried with a rented pod's own port, else with the company's `gate`."""
     for launch, host, port in _addresses(market):
         problem = reach(host, port)
         if not problem:
             return Check("port 22", "ok", f"{launch.name} answers at {host}:{port}")
         fix = "See that this network lets connections out to any port: pods have SSH on ports above 1024."
         return Check("port 22", "failed", f"{launch.name} at {host}:{port}: {problem}", fix)
-    return Check("port 22", "skipped", "not checked: nothing is rented that it could be tried with")
+    if gate is None:
+        return Check("port 22", "skipped", "not checked: nothing is rented that it could be tried with")
+    problem, where = reach(*gate), f"{gate[0]}:{gate[1]}"
+    if not problem:
+        return Check("port 22", "ok", f"{where} answers; nothing is rented that its own port could be tried with")
+    fix = "SSH may be blocked here: see that this network lets connections out to any port."
+    return Check("port 22", "warning", f"{where}: {problem}", fix)
 
 
 def _addresses(market: Market) -> Iterator[tuple[Launch, str, int]]:

@@ -6,6 +6,7 @@ the company before it is kept.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -53,6 +54,8 @@ class Doors:
     company: Callable[[str, Secret | None], Provider]
     ssh_key: Callable[[], tuple[str, bool]]
     read_key: Callable[[str], Secret] = hidden.read
+    hand_over: Callable[[str, Secret], None] = lambda name, value: None
+    """To whoever tends rented pods with the key of before."""
 
 
 def prepare(workspace: Workspace, given: Mapping[str, str], doors: Doors) -> Work[Prepared]:
@@ -106,6 +109,9 @@ def _key(provider: str, doors: Doors) -> Work[Check]:
     yield Stage("key", f"Showing it to {provider}")
     account = doors.company(provider, entered).account()
     secrets.keep(KEY, entered)
+    if kept is not None and os.environ.get(KEY):
+        yield Notice(secrets.shadowed(KEY), "warning")
+    doors.hand_over(KEY, entered)
     return Check("key", "ok", f"accepted and kept, {_funds(account)}")
 
 

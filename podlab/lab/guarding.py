@@ -6,6 +6,7 @@ who tends: `ensure_keeper` before a pod is asked for (and `open_rentals.wake` wh
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -16,9 +17,11 @@ from podlab.lab import money
 from podlab.lab.brakes import is_armed
 from podlab.lab.launches import Launch
 from podlab.lab.money import WorstCase
-from podlab.lab.open_rentals import keeper_is_wanted
+from podlab.lab.open_rentals import OpenRentals, keeper_is_wanted
 from podlab.lab.tending_file import Notes, TendingFile
 from podlab.renting import Armed, Protection, RentalState
+from podlab.secrets import Secret
+from podlab.settings import home
 from podlab.units import duration_text
 
 if TYPE_CHECKING:
@@ -117,6 +120,17 @@ def ensure_keeper(workspace: Workspace) -> str:
     except PodlabError as error:
         return error.message
     return ""
+
+
+def hand_over(workspace: Workspace, name: str, value: Secret) -> None:
+    """Give the keeper a key that was set anew: the one it has from an environment may have been revoked, and goes
+    before a kept one. Nothing where nothing is rented; a keeper that cannot be told finds the kept one."""
+    if name not in KEYS or not keeper_is_wanted(workspace) or not OpenRentals(home()).may_be_any():
+        return
+    from podlab.transport import kept
+
+    with contextlib.suppress(PodlabError):
+        kept.tend({name: value.reveal()})
 
 
 def _environment() -> dict[str, str]:

@@ -14,13 +14,18 @@ from podlab.errors import BadArgument
 from podlab.lab import pods
 from podlab.renting import OfferQuery
 from podlab.secrets import what_it_holds
+from podlab.transport.host_keys import checked_fingerprint
 
 SSH_PORT = "22/tcp"
 MOST_PORTS, MOST_VARIABLES = 10, 40
 """RunPod opens ten HTTP ports and takes fifty variables, some of which are podlab's own."""
 SMALLEST_VOLUME_GB, LARGEST_DISK_GB = 10, 10_000
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
-_SECRET = re.compile(r"(?i).*(API_?KEY|TOKEN|SECRET|PASSW|CREDENTIAL|PRIVATE_KEY).*")
+_SECRET = re.compile(
+    r"(?i).*(API_?KEY|(?:ACCESS|PRIVATE|AUTH)_?KEY|TOKEN(?!IZER|S)|(?:API|AUTH|ACCESS)_?TOKENS|SECRET|PASSW|CREDENTIAL).*"
+    r"|(.*_)?PASS|.*_(PWD|AUTH)"
+)
+"""Names of variables that hold secrets. TOKENIZERS_PARALLELISM and MAX_TOKENS do not."""
 _RESERVED = re.compile(r"(?i)(RUNPOD_|PODLAB_).*|PUBLIC_KEY|SSH_PUBLIC_KEY")
 _PORT = re.compile(r"([0-9]{1,5})/(tcp|http)")
 _REGION = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8}){0,3}")
@@ -89,6 +94,8 @@ class RentWish:
                 "--wait has no price: nobody may be there to say yes when a GPU comes free.",
                 hint="Say what an hour may cost at most: --max-price 0.60",
             )
+        if self.host_key is not None:
+            checked_fingerprint(self.host_key)
         self._check_machine()
         self._check_disks()
         check_ports(self.ports)
@@ -232,6 +239,9 @@ def check_variables(env: Sequence[str]) -> None:
     """Raise BadArgument for --env that is no variable of a pod, or that would show a secret in every list."""
     if len(env) > MOST_VARIABLES:
         raise BadArgument(f"--env is given {len(env)} times.", hint=f"A pod takes {MOST_VARIABLES} of them.")
+    names = [pair.partition("=")[0] for pair in env]
+    if twice := next((name for name in names if names.count(name) > 1), ""):
+        raise BadArgument(f"--env names {twice[:80]} twice.", hint="Leave one of them away.")
     for pair in env:
         name = pair.partition("=")[0]
         if "=" not in pair or "\0" in pair or not _VARIABLE.fullmatch(name):

@@ -102,6 +102,11 @@ def plan(market: Market, wish: RentWish) -> Work[RentPlan]:
     """
     wish.check()
     provider = market.provider(wish.provider)
+    if not provider.rents:
+        raise BadArgument(
+            f"{provider.name} rents nothing: its machines are there already.",
+            hint="Rent from a company: --provider runpod, or --provider sandbox, which is pretended.",
+        )
     wish = resolved(provider, wish)
     need = None if wish.for_model is None else (yield from _need(wish.for_model))
     counts = COUNTS if need is not None and wish.count is None else (wish.count or 1,)

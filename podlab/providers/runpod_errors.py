@@ -8,6 +8,7 @@ answer that is no such document comes from something in between, and proves noth
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,6 +33,7 @@ from podlab.errors import (
 from podlab.http import Answer
 from podlab.secrets import redact
 
+KEY = "RUNPOD_API_KEY"
 RETRY_AFTER_S = 60.0
 """Where a 429 does not say for how long: the shortest window of its quota."""
 STATUSES: dict[int, type[PodlabError]] = {
@@ -107,6 +109,10 @@ def problem_in(content: bytes) -> Problem:
 
 def hint_for(kind: type[PodlabError], provider: str) -> str:
     """What to do about an error of a kind."""
+    if kind is KeyRefused and provider != "sandbox" and os.environ.get(KEY):
+        return (
+            f"It is the one of the environment variable {KEY}, which goes before a kept one: set it anew, or unset it."
+        )
     return (HINTS | SANDBOX_HINTS if provider == "sandbox" else HINTS).get(kind, "")
 
 

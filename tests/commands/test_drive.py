@@ -233,3 +233,14 @@ def test_the_work_is_closed_when_it_is_done() -> None:
     generator = work()
     drive(generator, Silent())
     assert inspect.getgeneratorstate(generator) == inspect.GEN_CLOSED
+
+
+def test_a_yes_in_advance_is_told_what_it_agrees_to() -> None:
+    """With yes nobody is asked, and the price with what may come of it is said all the same."""
+    audience = Silent(None)
+
+    def work() -> Generator[Event, Answer, Answer]:
+        return (yield Ask("Rent it for $1/h?", "price", detail="It costs $5 at most.\nIt ends in 2 h."))
+
+    assert drive(work(), audience, yes=True) is True
+    assert [notice.text for notice in audience.notices] == ["Rent it for $1/h? It costs $5 at most. It ends in 2 h."]

@@ -107,6 +107,17 @@ def test_a_kept_key_that_is_refused_by_now_is_asked_for_anew(
     assert secrets.find("RUNPOD_API_KEY") == Secret(runpod.key)
 
 
+def test_a_key_of_the_environment_that_goes_before_a_new_one_is_told(
+    say: Say, runpod: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    monkeypatch.setenv("RUNPOD_API_KEY", CANARY)
+    typed(monkeypatch, runpod.key)
+    for line in ("init --provider runpod", "secret set RUNPOD_API_KEY"):
+        audience = Answering()
+        say(line, audience=audience)
+        assert "unset it" in audience.notices[-1].text and CANARY not in audience.notices[-1].text
+
+
 @pytest.mark.usefixtures("closed")
 def test_an_answer_that_cannot_be_is_asked_for_again(say: Say) -> None:
     audience = Answering("A40", "lots", "5", "soon", "1h")

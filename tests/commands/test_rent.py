@@ -172,6 +172,9 @@ def test_extending_asks_where_it_may_cost_more(say: Say) -> None:
     assert "when it was idle for 20 min" in say("pod extend lab --idle 20m").text, "less needs no yes"
     with pytest.raises(BadArgument, match="--idle cannot be 'soon'"):
         say("pod extend lab --idle soon")
+    for line in ("--ttl 0", "--ttl off", "--budget 0", "--budget -1", "--budget nan", "--ttl 99999d"):
+        with pytest.raises(BadArgument, match=line.split()[0]):
+            say(f"pod extend lab {line}", yes=True)
     assert say("pod extend lab --budget 1 --dry-run").would[0].startswith("change what ends lab")
 
 
@@ -234,13 +237,21 @@ def test_without_a_key_every_verb_says_what_to_do(say: Say, monkeypatch: pytest.
     assert "podlab init" in caught.value.hint
     with pytest.raises(NotFound, match="no provider 'sandbx'"):
         say("pod plan --provider sandbx")
+    with pytest.raises(BadArgument, match="local rents nothing"):
+        say("pod create --provider local --dry-run")
+    (Path(os.environ["PODLAB_HOME"]) / "sandbox.json").unlink()
+    for provider, said in (("runpod", "podlab init"), ("local", "local rents nothing")):
+        monkeypatch.setenv("PODLAB_PROVIDER", provider)
+        found = text(say("pod orphans", code=1))
+        assert "not known" in found and said in found, "that nobody was asked clears nobody"
 
 
 def test_a_key_that_is_refused_says_so(say: Say, sandbox: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUNPOD_API_KEY", "rpa_nobodys-key-0123456789")
     monkeypatch.setenv("RUNPOD_API_BASE_URL", sandbox.url)
-    with pytest.raises(KeyRefused):
+    with pytest.raises(KeyRefused) as caught:
         say("pod offers --provider runpod")
+    assert "environment variable" in caught.value.hint, "another kept one would not help"
     report = say("pod doctor --provider runpod", code=1)
     failed = {check.name: check for check in report.checks if check.state == "failed"}
     assert "key" in failed and failed["key"].fix

@@ -12,18 +12,20 @@ from pathlib import Path
 
 import pytest
 
-from podlab.lab.guarding import ensure_keeper, guard
-from podlab.lab.launches import Launch, Phase, find
+from podlab.lab.guarding import ensure_keeper, guard, hand_over
+from podlab.lab.launches import Launch, Phase, find, new_id, policy_fields
 from podlab.lab.tender import tending_file
 from podlab.lab.workspace import Workspace
 from podlab.ledger import Ledger
-from podlab.renting import Policy, Protection
+from podlab.providers.companies import company
+from podlab.renting import Order, Policy, Protection
 from podlab.sandbox.serve import Running
+from podlab.secrets import Secret
 from podlab.transport import kept, kept_link
 from tests.keeper.conftest import keepers
 from tests.keeper.gone import wait_until_gone
 from tests.processes import stopped_holder
-from tests.rentals import ask, is_billed, open_sandbox, rent, until
+from tests.rentals import GPU, ask, is_billed, open_sandbox, rent, until
 
 
 @pytest.fixture(autouse=True)
@@ -138,6 +140,28 @@ def test_the_key_of_a_client_reaches_a_keeper_that_was_there_before(
     for path in Path(os.environ["PODLAB_HOME"]).rglob("*"):
         if path.is_file():
             assert b"rpa_canary_of_a_key" not in path.read_bytes(), path
+
+
+def test_a_key_that_is_set_anew_takes_the_place_of_a_revoked_one(
+    workspace: Workspace, sandbox: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The keeper has the revoked one from the environment of the shell that rented, which goes before a kept one."""
+    monkeypatch.setenv("RUNPOD_API_BASE_URL", sandbox.url)
+    monkeypatch.setenv("RUNPOD_API_KEY", "rpa_revoked_in_the_meantime")
+    id = new_id()
+    Ledger().append(
+        "rent.ask", id, name="lab", order=f"order-{id}", provider="runpod", usd_per_hour="1.0",
+        **policy_fields(Policy(deadline_at=time.time() + 1)),
+    )  # fmt: skip
+    rental = company("sandbox").create(Order(f"order-{id}", GPU, 1, "secure", image="runpod/pytorch:2.8.0"))
+    Ledger().append("rent.live", id, rental=rental.id, usd_per_hour="1.0")
+    launch = find(Ledger(), id)
+    assert launch is not None and ensure_keeper(workspace) == ""
+    until(lambda: any("401" in alarm for alarm in tending_file().notes().alarms))
+    assert is_billed(launch)
+    monkeypatch.delenv("RUNPOD_API_KEY")
+    hand_over(workspace, "RUNPOD_API_KEY", Secret(sandbox.key))
+    until(lambda: not is_billed(launch), timeout_s=90)
 
 
 def test_what_protects_a_pod_is_said_by_who_watches_it(workspace: Workspace) -> None:

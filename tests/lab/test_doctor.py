@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from email.utils import formatdate
+from pathlib import Path
 
 import pytest
 
 from podlab.lab import doctor
 from podlab.lab.doctor import Word
+from podlab.lab.market import Market
+from podlab.ledger import Ledger
+from podlab.providers.companies import company
 from podlab.renting import Account
 
 NOW = 1_780_000_000.0
@@ -74,6 +79,21 @@ def test_a_spending_limit_that_is_near_is_told() -> None:
 def test_a_key_says_what_it_may_or_that_nobody_knows() -> None:
     assert doctor.scope(Account("runpod", scopes=("pods:write",))).detail == "pods:write"
     assert doctor.scope(Account("runpod")).state == "warning"
+
+
+def test_with_nothing_rented_the_way_out_is_tried_at_the_companys_gate(tmp_path: Path) -> None:
+    market = Market(Ledger(tmp_path / "ledger.jsonl"), company, time.time, time.sleep)
+    asked: list[tuple[str, int]] = []
+
+    def reach(host: str, port: int) -> str:
+        asked.append((host, port))
+        return "" if len(asked) == 1 else "timed out"
+
+    assert doctor.egress(market, reach, doctor.SSH_GATE).state == "ok"
+    blocked = doctor.egress(market, reach, doctor.SSH_GATE)
+    assert blocked.state == "warning" and "timed out" in blocked.detail and blocked.fix
+    assert asked == [("ssh.runpod.io", 22)] * 2
+    assert doctor.egress(market, reach, None).state == "skipped"
 
 
 def test_a_port_is_open_when_an_ssh_server_greets() -> None:

@@ -57,6 +57,10 @@ def test_options_are_read_as_a_person_writes_them() -> None:
         ({"port": [str(port) for port in range(1, 12)]}, "--port is given"),
         ({"env": ["NOVALUE"]}, "--env 'NOVALUE'"),
         ({"env": ["HF_TOKEN=hf_x"]}, "--env HF_TOKEN looks like a secret"),
+        ({"env": ["AWS_ACCESS_KEY_ID=x"]}, "looks like a secret"),
+        ({"env": ["DB_PASS=x"]}, "looks like a secret"),
+        ({"env": ["MODE=a", "MODE=b"]}, "--env names MODE twice"),
+        ({"host_key": "nonsense"}, "is not a host key's fingerprint"),
         ({"env": ["RUNPOD_POD_ID=x"]}, "--env RUNPOD_POD_ID is podlab's or the provider's own"),
         ({"env": ["PUBLIC_KEY=x"]}, "--env PUBLIC_KEY"),
         ({"ttl": "soon"}, "--ttl cannot be 'soon'"),
@@ -71,6 +75,11 @@ def test_what_cannot_be_is_refused_with_the_option_and_a_fix(options: dict[str, 
 
     assert said in refused.value.message
     assert refused.value.hint
+
+
+def test_names_that_only_sound_like_a_secret_are_none() -> None:
+    env = ["TOKENIZERS_PARALLELISM=false", "MAX_TOKENS=512", "PASS_THROUGH=1", "AUTHOR=me"]
+    assert wish_of(value, env=env).env == tuple(env)
 
 
 def test_a_secret_is_not_quoted() -> None:

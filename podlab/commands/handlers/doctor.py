@@ -49,6 +49,9 @@ def _headers(provider: str) -> Word | None:
 
 
 def init(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from functools import partial
+
+    from podlab.lab import guarding
     from podlab.lab.first_setup import Doors, prepare
 
     given = {
@@ -59,7 +62,8 @@ def init(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     if args.dry_run:
         return Outcome(Plan(("check a key against its company and keep it", "make an SSH key where there is none",
                              "write what pods may cost to config.toml")))  # fmt: skip
-    made = yield from prepare(workspace, known, Doors(_company, _ssh_key))
+    doors = Doors(_company, _ssh_key, hand_over=partial(guarding.hand_over, workspace))
+    made = yield from prepare(workspace, known, doors)
     return Outcome(InitReport(made.provider, made.simulated, made.checks, made.settings, made.next))
 
 

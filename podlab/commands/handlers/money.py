@@ -11,7 +11,7 @@ from podlab.commands.rent_results import CostList, CostRow, OrphanList, OrphanRo
 from podlab.commands.results import Done, Outcome, Plan
 from podlab.errors import BadArgument, BadSettings, PodlabError
 from podlab.events import Stage, Work
-from podlab.units import parse_duration_s, parse_usd, usd_text
+from podlab.units import usd_text
 
 if TYPE_CHECKING:
     from podlab.lab.launches import Launch
@@ -87,15 +87,19 @@ def _extended(policy: Policy, args: Namespace, now: float) -> Policy:
     from podlab import settings
     from podlab.lab.money import extended
 
-    more_s = None if args.ttl is None else parse_duration_s(args.ttl)
-    more_usd = None if args.budget is None else parse_usd(args.budget)
+    def read(option: str, setting: str, text: str) -> float | None:
+        try:
+            value: float | None = settings.setting(setting).kind(text)
+        except ValueError as error:
+            raise BadArgument(f"{option} cannot be {text[:80]!r}.", hint=f"It takes {error}.") from error
+        if value is None and option != "--idle":
+            raise BadArgument(f"{option} says how much more, and {text!r} is no amount.", hint="Say 1h, or 2 dollars.")
+        return value
+
+    more_s = None if args.ttl is None else read("--ttl", "rent.ttl", args.ttl)
+    more_usd = None if args.budget is None else read("--budget", "rent.budget_usd", args.budget)
     found = extended(policy, now, more_s=more_s, more_usd=more_usd)
-    if args.idle is None:
-        return found
-    try:
-        return replace(found, idle_s=settings.setting("rent.idle").kind(args.idle))
-    except ValueError as error:
-        raise BadArgument(f"--idle cannot be {args.idle[:80]!r}.", hint=f"It takes {error}.") from error
+    return found if args.idle is None else replace(found, idle_s=read("--idle", "rent.idle", args.idle))
 
 
 def orphans(workspace: Workspace, args: Namespace) -> Work[Outcome]:
@@ -107,7 +111,7 @@ def orphans(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     yield Stage("orphans", f"Holding the ledger against {', '.join(asked) or 'no company'}")
     found = reconcile.reconcile(market, providers=asked, bills=True)
     if not (asked or found.looked_at or found.problems):
-        found = replace(found, problems=(_nobody_to_ask(workspace),))
+        found = replace(found, problems=(_nobody_to_ask(workspace, market),))
     try:
         here: frozenset[str] | None = frozenset(pod.id for pod in pods.all_pods())
     except BadSettings as error:
@@ -147,13 +151,14 @@ def _usual(workspace: Workspace) -> str:
         return str(settings.setting("provider").default)
 
 
-def _nobody_to_ask(workspace: Workspace) -> str:
+def _nobody_to_ask(workspace: Workspace, market: Market) -> str:
     """Why there is no company that could say whether anything is orphaned."""
     from podlab.providers import companies as known
 
     name = _usual(workspace)
     try:
-        known.address(name)
+        if market.provider(name).rents:
+            known.address(name)
     except PodlabError as error:
         return f"{name} could not be asked: {error.message} {error.hint}".strip()
     return f"{name} rents nothing, and no other company is known here: podlab pod orphans --provider runpod"

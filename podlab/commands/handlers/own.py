@@ -76,12 +76,16 @@ def config_path(workspace: Workspace, args: Namespace) -> Work[Outcome]:
 
 def secret_set(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     from podlab import secrets
-    from podlab.lab import hidden
+    from podlab.lab import guarding, hidden
 
     yield from ()
     if args.dry_run:
         return Outcome(Plan((f"keep {args.name} in a private file",)))
-    secrets.keep(args.name, hidden.read(args.name))
+    value = hidden.read(args.name)
+    secrets.keep(args.name, value)
+    if os.environ.get(args.name, "").strip() not in ("", value.reveal()):
+        yield Notice(secrets.shadowed(args.name), "warning")
+    guarding.hand_over(workspace, args.name, value)
     return Outcome(Done(f"{args.name} is kept.", {"secret": args.name}))
 
 
