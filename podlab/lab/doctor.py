@@ -23,6 +23,7 @@ from podlab.errors import BadSettings, KeyRefused, PodlabError
 from podlab.events import Stage, Work
 from podlab.lab.launches import Launch, open_launches
 from podlab.lab.market import Market
+from podlab.lab.pods import rented_key
 from podlab.providers.companies import URL
 from podlab.renting import Account
 from podlab.types import Check
@@ -239,7 +240,7 @@ def ssh(which: Callable[[str], str | None]) -> list[Check]:
         Check("SSH client", "ok", program) if program
         else Check("SSH client", "warning", "there is no ssh program here", "For pod shell: install openssh-client")
     )  # fmt: skip
-    path = settings.home() / "ssh" / "id_ed25519"
+    path = rented_key()
     try:
         mode = stat.S_IMODE(path.lstat().st_mode)
     except FileNotFoundError:

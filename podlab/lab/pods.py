@@ -6,6 +6,7 @@ import dataclasses
 import re
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from podlab import settings
@@ -37,6 +38,11 @@ _CHOOSE = {
     "the default": "See: podlab pod list",
 }
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}", re.IGNORECASE)
+
+
+def rented_key() -> Path:
+    """Where podlab's own private key is, which opens rented pods; `rented.ssh_key` makes it."""
+    return settings.home() / "ssh" / "id_ed25519"
 
 
 def all_pods() -> list[Pod]:
@@ -361,6 +367,8 @@ def _from_table(name: str, fields: Any) -> Pod:
         raise BadSettings(
             f"[pods.{name}] {wrong} = {fields[wrong]!r} is of the wrong kind.", hint="Mend it with: podlab config edit"
         )
+    if rental_id is not None:  # opened by podlab's own key, wherever PODLAB_HOME is by now
+        identity_files = [str(rented_key())]
     address = None if "host" not in fields else SshAddress(
         fields["host"], fields.get("user"), port, tuple(identity_files), proxy_jump=fields.get("proxy_jump")
     )  # fmt: skip

@@ -27,13 +27,12 @@ if TYPE_CHECKING:
 
 USER = "root"
 """As whom the images of rented pods let one in."""
-KEY_FILE = "id_ed25519"
 
 
 def ssh_key() -> Path:
     """podlab's own private key, which only rented pods know: made once, 0600. Raises StateDamaged."""
-    folder = private_folder(settings.home() / "ssh")
-    path = folder / KEY_FILE
+    path = pods.rented_key()
+    folder = private_folder(path.parent)
     if not (path.exists() and path.with_suffix(".pub").exists()):
         with locked(folder / "key.lock"):
             if not (path.exists() and path.with_suffix(".pub").exists()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -65,6 +66,20 @@ def test_a_name_is_kept_through_a_rename_and_a_move(workspace: Workspace) -> Non
 
     assert [pod.name for pod in pods.all_pods()] == ["local", "bench"]
     assert pods.find("bench").models_path == "/workspace/models"
+
+
+def test_a_pod_is_opened_by_the_key_of_this_home_wherever_that_was_before(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    rented.keep(asked(), rental())
+    settings.home().rename(tmp_path / "moved")
+    monkeypatch.setenv("PODLAB_HOME", str(tmp_path / "moved"))
+
+    address = pods.find("lab").address
+
+    assert address is not None
+    assert address.identity_files == (str(tmp_path / "moved" / "ssh" / "id_ed25519"),)
+    assert Path(address.identity_files[0]).exists()
 
 
 def test_a_name_that_is_another_pods_is_refused(workspace: Workspace) -> None:

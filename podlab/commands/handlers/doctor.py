@@ -81,8 +81,7 @@ def _company(name: str, key: Secret | None) -> Provider:
 
 def _ssh_key() -> tuple[str, bool]:
     """podlab's own key for rented pods, and whether it was made just now."""
-    from podlab import settings
-    from podlab.lab import rented
+    from podlab.lab import pods, rented
 
-    there = (settings.home() / "ssh" / rented.KEY_FILE).exists()
+    there = pods.rented_key().exists()
     return str(rented.ssh_key()), not there
