@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
-from podlab.errors import Unreachable
+from podlab.errors import HostKeyChanged, Unreachable
 from podlab.transport.base import Forward, Process, Transport
 from podlab.types import Pod, SshAddress
 
@@ -71,6 +71,17 @@ class FollowingTransport(Transport):
             self._way.move(pod.address)
 
     def _reached(self, ask: Callable[[Way], T]) -> T:
+        """What `ask` says. Raises what it raises; a host key that changed with what may have come of it here."""
+        try:
+            return self._asked(ask)
+        except HostKeyChanged as error:
+            error.hint = (
+                f"Its company may have started it anew, with new keys: podlab pod wait {self.pod} takes those that its "
+                f"log there tells. If it refuses them, somebody may be in between: podlab pod terminate {self.pod}"
+            )
+            raise
+
+    def _asked(self, ask: Callable[[Way], T]) -> T:
         """What `ask` says, again at the pod's new address where it has one: nothing was started at the old one."""
         if self._way is not None:
             try:

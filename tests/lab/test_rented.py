@@ -11,7 +11,7 @@ import pytest
 
 from podlab import settings
 from podlab.commands.drive import drive
-from podlab.errors import AlreadyExists, BadArgument, NotFound, Unreachable
+from podlab.errors import AlreadyExists, BadArgument, HostKeyChanged, NotFound, Unreachable
 from podlab.lab import pods, rented
 from podlab.lab.following import FollowingTransport
 from podlab.lab.launches import Launch, find
@@ -201,3 +201,17 @@ def test_a_pod_without_an_address_says_why_and_is_reached_when_it_has_one() -> N
         transport.start(["true"])
     transport.moved(at("new"))
     assert transport.start(["true"]) == "new"  # type: ignore[comparison-overlap]
+
+
+def test_a_rented_pod_with_new_host_keys_is_not_to_be_removed_but_looked_at() -> None:
+    class Anew(Way):
+        def start(
+            self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None
+        ) -> Process:
+            raise HostKeyChanged("lab", "203.0.113.7", "SHA256:before", "SHA256:now")
+
+    transport = FollowingTransport(at("old"), lambda pod: Anew(set(), pod.address), lambda pod: None)
+
+    with pytest.raises(HostKeyChanged) as caught:
+        transport.start(["true"])
+    assert "podlab pod wait lab" in caught.value.hint and "remove" not in caught.value.hint
