@@ -74,6 +74,8 @@ def _shown(event: Event, audience: Audience, *, yes: bool) -> Answer:
             if not (yes and event.kind in YES_ANSWERS):
                 return audience.ask(event)
             if event.kind == "price":  # what a yes in advance agrees to is told all the same
-                audience.notice(Notice(" ".join((event.question, *event.detail.splitlines()))))
+                facts = "; ".join(f"{name}: {value}" for name, value in event.facts)
+                said = (event.question, facts and f"{facts}.", *event.detail.splitlines())
+                audience.notice(Notice(" ".join(filter(None, said))))
             return True
     return None

@@ -61,7 +61,7 @@ def rental(pod: dict[str, Any], proxy: ProxyUrl) -> Rental | None:
         name=_text(pod, "name"),
         state=STATES.get(said, RentalState.UNKNOWN),
         said=said,
-        usd_per_hour=_number(pod, "cost"),
+        usd_per_hour=_cost(pod, STATES.get(said, RentalState.UNKNOWN)),
         gpu_id=_text(gpu, "id"),
         gpu_count=_whole(gpu, "count"),
         cloud=_cloud(_text(pod, "cloud")),
@@ -82,6 +82,12 @@ def rental(pod: dict[str, Any], proxy: ProxyUrl) -> Rental | None:
         # A pod is called RUNNING at once, long before there is one; and {} has been seen for none.
         has_runtime=bool(runtime),
     )
+
+
+def _cost(pod: dict[str, Any], state: RentalState) -> float | None:
+    """What it costs an hour. Nothing is no price of a pod that has its machine: what was agreed counts on."""
+    told = _number(pod, "cost")
+    return None if told == 0 and state not in (RentalState.STOPPED, RentalState.TERMINATED) else told
 
 
 def _proxies(

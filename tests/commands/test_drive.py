@@ -240,7 +240,9 @@ def test_a_yes_in_advance_is_told_what_it_agrees_to() -> None:
     audience = Silent(None)
 
     def work() -> Generator[Event, Answer, Answer]:
-        return (yield Ask("Rent it for $1/h?", "price", detail="It costs $5 at most.\nIt ends in 2 h."))
+        facts = (("cap", "$5"), ("deadline", "in 2 h"))
+        return (yield Ask("Rent it for $1/h?", "price", detail="One more.\nThe last.", facts=facts))
 
     assert drive(work(), audience, yes=True) is True
-    assert [notice.text for notice in audience.notices] == ["Rent it for $1/h? It costs $5 at most. It ends in 2 h."]
+    (notice,) = audience.notices
+    assert notice.text == "Rent it for $1/h? cap: $5; deadline: in 2 h. One more. The last."

@@ -61,6 +61,7 @@ def test_a_pod_is_read_whole() -> None:
         ({"ssh": {"direct": {"host": "", "port": 22}}}, {"ssh_host": None, "ssh_port": None}),
         ({"gpu": None, "cpu": {"id": "cpu3c"}}, {"gpu_id": "", "gpu_count": None}),
         ({"cost": "0.5"}, {"usd_per_hour": None}), ({"cost": float("nan")}, {"usd_per_hour": None}),
+        ({"cost": 0}, {"usd_per_hour": None}), ({"status": "EXITED", "cost": 0}, {"usd_per_hour": 0.0}),
         ({"cost": -1}, {"usd_per_hour": None}), ({"cost": True}, {"usd_per_hour": None}),
         ({"cloud": "MARS"}, {"cloud": None}), ({"name": 7}, {"name": ""}),
         ({"createdAt": "yesterday"}, {"created_at": None}), ({"createdAt": 1}, {"created_at": None}),
