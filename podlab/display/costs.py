@@ -80,7 +80,7 @@ def _orphans(value: OrphanList, now: float) -> tuple[Block, ...]:
 
 def _verdict(value: OrphanList) -> Iterator[Line]:
     ours = sum(row.owner == "ours" for row in value.orphans)
-    known = f"{value.open_pods} rented pod{'' if value.open_pods == 1 else 's'} of ours"
+    many = "pod of ours is" if value.open_pods == 1 else "pods of ours are"
     where = ", ".join(company_text(name, name == "sandbox") for name in value.asked) or "no company"
     if ours:
         lost = "is not where it" if ours == 1 else "are not where they"
@@ -88,12 +88,7 @@ def _verdict(value: OrphanList) -> Iterator[Line]:
     elif value.problems:
         yield Line(Cell("Whether anything is orphaned is not known.", "bad"))
     else:
-        yield Line(
-            Cell(
-                f"Nothing of ours is orphaned; {known} {'is' if value.open_pods == 1 else 'are'} known. Asked: {where}.",
-                "good",
-            )
-        )
+        yield Line(Cell(f"Nothing of ours is orphaned; {value.open_pods} rented {many} known. Asked: {where}.", "good"))
 
 
 def _rows(value: OrphanRow, now: float) -> tuple[Block, ...]:
