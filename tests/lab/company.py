@@ -15,7 +15,7 @@ from podlab.renting import Armed, Bill, Policy, Rental, RentalState
 
 @dataclass
 class Machine:
-    """A pod there. `ends_at`: when its switch ends it; None: it has none that works."""
+    """A pod there. `ends_at`: when its switch has to end it; None: it says that it has none that works."""
 
     id: str
     name: str
@@ -23,6 +23,8 @@ class Machine:
     state: RentalState = RentalState.RUNNING
     usd_per_hour: float = 0.9
     ends_at: float | None = None
+    acts: bool = False
+    """Whether its switch does what it says: one that only says so shows whether the other brakes do."""
     idle_for_s: float = 0.0
     busy: tuple[str, ...] = ()
     billed_until: float | None = None
@@ -47,8 +49,8 @@ class Company:
         self.fault: Callable[[str], None] = lambda call: None
         self.bill_factor = 1.0
 
-    def rent(self, name: str, *, lease_s: float | None = None) -> Machine:
-        found = Machine(f"r{next(self._ids)}", name, self._now(), ends_at=lease_s and self._now() + lease_s)
+    def rent(self, name: str, *, lease_s: float | None = None, acts: bool = False) -> Machine:
+        found = Machine(f"r{next(self._ids)}", name, self._now(), ends_at=lease_s and self._now() + lease_s, acts=acts)
         self.machines[found.id] = found
         return found
 
@@ -59,7 +61,7 @@ class Company:
     def run(self) -> None:
         """Let the switches act that had to by now."""
         for each in self.machines.values():
-            if each.billed_until is None and each.ends_at is not None and self._now() >= each.ends_at:
+            if each.billed_until is None and each.acts and each.ends_at and self._now() >= each.ends_at:
                 if each.state is not RentalState.STOPPED:
                     each.billed_until = each.ends_at
 
@@ -142,15 +144,19 @@ def market_of(company: Company, clock: Clock, ledger: Ledger) -> Market:
 
 
 def launched(
-    company: Company, ledger: Ledger, *, policy: Policy | None = None, armed: bool = True, live: bool = True
-) -> tuple[str, Machine]:
-    """A pod that was asked for and, unless told otherwise, came to live; its launch's id and the machine."""
+    company: Company, ledger: Ledger, *, policy: Policy | None = None, armed: bool = True, acts: bool = False,
+    live: bool = True,
+) -> tuple[str, Machine]:  # fmt: skip
+    """A pod that was asked for and, unless told otherwise, came to live; its launch's id and the machine.
+
+    Its switch says that it is armed, if `armed`, and ends the pod only if it `acts`: else whoever tends has to.
+    """
     policy, id = policy or Policy(), new_id()
     ledger.append(
         "rent.ask", id, name=f"pod-{id}", order=f"order-{id}", provider="memory", usd_per_hour="1.0",
         disk_usd_per_hour="0.1", stopped_usd_per_hour="0.2", simulated="yes", **policy_fields(policy),
     )  # fmt: skip
-    machine = company.rent(f"order-{id}", lease_s=policy.lease_s if armed else None)
+    machine = company.rent(f"order-{id}", lease_s=policy.lease_s if armed else None, acts=acts)
     if live:
         ledger.append("rent.live", id, rental=machine.id, usd_per_hour="1.0")
     return id, machine

@@ -89,7 +89,7 @@ def test_with_nothing_rented_nobody_is_asked(computer: Computer) -> None:
 
 
 def test_a_pod_that_is_tended_outlives_its_lease_and_one_that_is_not_does_not(computer: Computer) -> None:
-    _, machine = launched(computer.company, computer.ledger, policy=Policy(lease_s=LEASE_S))
+    _, machine = launched(computer.company, computer.ledger, policy=Policy(lease_s=LEASE_S), acts=True)
     computer.run(3 * HOUR_S)
     assert computer.company.alive() == [machine]
 
@@ -217,7 +217,7 @@ def test_what_was_proven_gone_and_comes_back_is_ended_again(computer: Computer) 
 @pytest.mark.parametrize("call", ["list", "get", "terminate", "bills", "beat"])
 def test_any_call_may_fail_for_a_while(computer: Computer, error: Exception, call: str) -> None:
     id, machine = launched(computer.company, computer.ledger, policy=Policy(deadline_at=1_700_000_000.0 + 600))
-    other, _ = launched(computer.company, computer.ledger)
+    other, _ = launched(computer.company, computer.ledger, acts=True)
     computer.run(300)
     computer.company.fault = failing(error, call)
     computer.run(900)
@@ -252,7 +252,7 @@ def test_a_pod_whose_end_fails_for_long_is_an_alarm(computer: Computer) -> None:
 
 def test_a_damaged_ledger_is_an_alarm_and_what_has_to_end_is_ended(computer: Computer, tmp_path: Path) -> None:
     launched(computer.company, computer.ledger, policy=Policy(deadline_at=1_700_000_000.0 + HOUR_S))
-    _, other = launched(computer.company, computer.ledger)
+    _, other = launched(computer.company, computer.ledger, acts=True)
     path = tmp_path / "ledger.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([lines[0], b"\x00garbage\n", *lines[1:]]))
@@ -432,7 +432,7 @@ def test_a_ledger_that_takes_no_line_keeps_no_pod_from_being_told_to_live(
 ) -> None:
     """Its price has changed, which cannot be written down; it lives on, and still ends at its deadline."""
     policy = Policy(lease_s=LEASE_S, deadline_at=1_700_000_000.0 + 3 * LEASE_S)
-    _, machine = launched(computer.company, computer.ledger, policy=policy)
+    _, machine = launched(computer.company, computer.ledger, policy=policy, acts=True)
     computer.tend()
     machine.usd_per_hour = 0.5
 
@@ -443,6 +443,7 @@ def test_a_ledger_that_takes_no_line_keeps_no_pod_from_being_told_to_live(
     tended = computer.run(2 * LEASE_S)
     assert computer.company.alive() == [machine]
     assert "cannot be written" in tended.notes.alarms[0]
+    machine.acts = False
     computer.run(LEASE_S + 60)
     assert computer.company.alive() == []
 
@@ -452,7 +453,7 @@ def test_a_writer_that_was_stopped_keeps_no_pod_alive(computer: Computer, tmp_pa
     rows are written once the lock is free."""
     policy = Policy(deadline_at=1_700_000_000.0 + HOUR_S, lease_s=LEASE_S)
     ending = [launched(computer.company, computer.ledger, policy=policy)[0] for _ in range(3)]
-    living, machine = launched(computer.company, computer.ledger, policy=Policy(lease_s=LEASE_S))
+    living, machine = launched(computer.company, computer.ledger, policy=Policy(lease_s=LEASE_S), acts=True)
     computer.run(HOUR_S - 60)
     impatient = Ledger(tmp_path / "ledger.jsonl", now=computer.clock.now, lock_s=0.05)
     computer.market = market_of(computer.company, computer.clock, impatient)
@@ -470,7 +471,7 @@ def test_a_writer_that_was_stopped_keeps_no_pod_alive(computer: Computer, tmp_pa
 def test_a_listing_that_lacks_a_pod_keeps_nobody_from_telling_it_to_live(
     computer: Computer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    id, machine = launched(computer.company, computer.ledger, policy=Policy(lease_s=LEASE_S))
+    id, machine = launched(computer.company, computer.ledger, policy=Policy(lease_s=LEASE_S), acts=True)
     computer.run(200)
     monkeypatch.setattr(computer.company, "list", lambda: ())
     computer.run(3 * LEASE_S)
