@@ -19,7 +19,8 @@ class Stage:
     """A step of long work has begun or moved on. `key` is stable while the step lasts; `text` is for people.
 
     `done` and `total` are in bytes when `unit` is "bytes", else counts; `total` is None while unknown. `parts` are
-    things that go on side by side in it, each shown in a line of its own.
+    things that go on side by side in it, each shown in a line of its own. `clock_s` is how long the whole has lasted
+    where that is not what the watcher's own clock says; `name` is what the step is called once it is over, else `text`.
     """
 
     key: str
@@ -28,6 +29,8 @@ class Stage:
     total: int | None = None
     unit: Literal["", "bytes"] = ""
     parts: tuple[Stage, ...] = ()
+    clock_s: float | None = None
+    name: str = ""
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,9 @@ def stage_lines(stage: Stage, elapsed_s: float | None = None) -> str:
 
 
 def stage_text(stage: Stage, elapsed_s: float | None = None) -> str:
-    """'Downloading tiny: 3.1 of 12.0 MB, 26 % (4.2 s)'. The time shows from the first second on."""
+    """'Downloading tiny: 3.1 of 12.0 MB, 26 % (4.2 s)'. The time shows from the first second on: the step's own, or
+    that of the whole where it says so."""
+    elapsed_s = elapsed_s if stage.clock_s is None else stage.clock_s
     amount = amount_text(stage)
     said = sanitize.line(stage.text).rstrip(".") + (f": {amount}" if amount else "")
     if elapsed_s is None or elapsed_s < 1:

@@ -219,7 +219,7 @@ def worst_case(launch: Launch, now: float, protection: Protection, *, lease_left
     if launch.spans and launch.spans[-1].state is RentalState.STOPPED:
         return WorstCase(None, None, f"it is stopped, and its disk costs ${price:.3f} an hour until it is terminated")
     own = limit(launch, now)
-    if protection is Protection.PROTECTED:
+    if protection is Protection.PROTECTED or lease_left_s is not None:  # whoever tends it, its switch was heard
         left_s = launch.policy.lease_s if lease_left_s is None else min(lease_left_s, launch.policy.lease_s)
         ends_at = now + max(0.0, left_s)
         why = f"its switch ends it {duration_text(max(1.0, left_s))} after the last word from here"

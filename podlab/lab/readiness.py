@@ -36,7 +36,8 @@ LOG_LINES = 5000
 """Of a log, at one look."""
 CLOCKS_S = 60.0
 """How much the clocks of a provider's machines may differ."""
-StageKey = Literal["image", "container", "armed", "sshd", "cuda", "setup"]
+StageKey = Literal["image", "armed", "sshd", "cuda", "setup"]
+NAMES: dict[StageKey, str] = {"image": "image", "armed": "switch", "sshd": "SSH", "cuda": "GPUs", "setup": "setup"}
 
 
 @dataclass(frozen=True)
@@ -279,5 +280,5 @@ class _Arrival:
         return self._progress or f"its provider says {self.rental.said or self.rental.state}"
 
     def _stage(self, key: StageKey, text: str) -> Stage:
-        passed = duration_text(max(1.0, self.market.ticks() - self._begun_at))
-        return Stage(key, f"{self.launch.name}: {self._unanswered or text} ({passed})")
+        said = f"{self.launch.name}: {self._unanswered or text}"
+        return Stage(key, said, clock_s=self.market.ticks() - self._begun_at, name=NAMES[key])

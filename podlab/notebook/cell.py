@@ -104,7 +104,7 @@ class CellAudience:
 
     def _end_stage(self) -> None:
         if self._stage is not None:
-            self._spent.append((self._stage.text, time.monotonic() - self._stage_began))
+            self._spent.append((self._stage.name or self._stage.text, time.monotonic() - self._stage_began))
             self._stage = None
 
     def _new_progress(self) -> Live:

@@ -7,6 +7,7 @@ UNKNOWN, a field of another kind is as good as missing; only an id has to be the
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -111,11 +112,24 @@ def sandbox_proxy(identity: str, runtime: dict[str, Any], port: int) -> str | No
     return None
 
 
+def _names(gpus: Iterable[dict[str, Any]]) -> dict[str, str]:
+    """What each kind of a catalogue is called, by its id, so that no two are called the same: an H100 PCIe costs less
+    than one with SXM and is slower. podlab's own name where that is enough, else the company's, else the id."""
+    theirs = {_text(gpu, "id"): _text(gpu, "name") for gpu in gpus}
+    found = {identity: known_name(identity) or name or identity for identity, name in theirs.items()}
+    for better in (theirs, {identity: identity for identity in theirs}):
+        times = Counter(found.values())
+        found = {each: (better[each] or each) if times[name] > 1 else name for each, name in found.items()}
+    return found
+
+
 def offers(
     gpus: Iterable[dict[str, Any]], query: OfferQuery, cloud: Cloud, *, provider: str, simulated: bool
 ) -> tuple[Offer, ...]:
     """The catalogue of one cloud, as it was asked for with `query`'s count, countries and CUDA."""
     found = []
+    gpus = tuple(gpus)
+    names = _names(gpus)
     placed = bool(query.data_centers or query.countries)
     for gpu in gpus:
         identity = _text(gpu, "id")
@@ -138,7 +152,7 @@ def offers(
             Offer(
                 provider=provider,
                 gpu_id=identity,
-                gpu=known_name(identity) or _text(gpu, "name") or identity,
+                gpu=names[identity],
                 gpu_count=query.gpu_count,
                 cloud=cloud,
                 usd_per_hour=each_usd * query.gpu_count if each_usd else None,

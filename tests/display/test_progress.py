@@ -32,6 +32,11 @@ def test_the_time_shows_from_the_first_second_on() -> None:
     assert stage_text(stage, 63.9) == "Downloading tiny: 3 of 7, 42 % (1 min 3 s)"
 
 
+def test_a_step_with_a_clock_of_its_own_shows_that_one() -> None:
+    stage = Stage("sshd", "lab: reaching it by SSH", clock_s=75.0, name="SSH")
+    assert stage_text(stage) == stage_text(stage, 2.0) == "lab: reaching it by SSH (1 min 15 s)"
+
+
 def test_a_bar_has_a_name_and_is_never_alone() -> None:
     shown = stage_html(Stage("d", "Down<b>", 3, 7), 2)
     assert 'max="7" value="3" aria-label="3 of 7, 42 %">' in shown

@@ -161,6 +161,8 @@ def test_the_worst_case_is_the_lease_where_the_switch_was_heard() -> None:
 
     assert worst.usd == pytest.approx(1 + (540 + money.GRACE_S) / HOUR_S)
     assert worst.until == ASKED_AT + HOUR_S + 540 + money.GRACE_S
+    by_a_kernel = money.worst_case(pod, ASKED_AT + HOUR_S, Protection.PARTLY, lease_left_s=540)
+    assert by_a_kernel == worst, "a switch that was just heard is as good whoever has heard it"
 
 
 def test_the_worst_case_is_a_limit_of_its_own_where_the_switch_was_armed_once() -> None:

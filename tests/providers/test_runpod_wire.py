@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from podlab import secrets
 from podlab.errors import BadArgument, BadOrder
+from podlab.lab.candidates import matching
 from podlab.providers import runpod_order, runpod_wire
 from podlab.renting import BILLING, Account, OfferQuery, Order, RentalState
+from podlab.sandbox.catalogue import GPU_KINDS
 from podlab.secrets import Secret
 
 POD: dict[str, Any] = {
@@ -134,6 +136,23 @@ GPU: dict[str, Any] = {
 def offer(query: OfferQuery = OfferQuery(), cloud: Any = "secure", **changes: Any) -> Any:  # noqa: B008 - frozen
     found = runpod_wire.offers([GPU | changes], query, cloud, provider="runpod", simulated=False)
     return found[0] if found else None
+
+
+def test_no_two_kinds_of_a_catalogue_are_called_the_same_and_each_name_leads_back() -> None:
+    """An H100 PCIe is not the H100 with SXM, at another price; what a person reads can be typed as --gpu."""
+    kinds = {kind.id: kind.name for kind in GPU_KINDS} | {"NVIDIA H100 XYZ": "H100 SXM", "NVIDIA H100": ""}
+    gpus = [GPU | {"id": identity, "name": name} for identity, name in kinds.items()]
+    found = runpod_wire.offers(gpus, OfferQuery(), "secure", provider="runpod", simulated=False)
+
+    names = {each.gpu_id: each.gpu for each in found}
+    assert len(set(names.values())) == len(names) == len(kinds)
+    assert (names["NVIDIA H100 PCIe"], names["NVIDIA H100 NVL"], names["NVIDIA H100"]) == (
+        "H100 PCIe", "H100 NVL", "NVIDIA H100",
+    )  # fmt: skip
+    assert names["NVIDIA H100 80GB HBM3"] == "NVIDIA H100 80GB HBM3", "the company's own name is another one's, too"
+    assert (names["NVIDIA A100-SXM4-80GB"], names["NVIDIA GeForce RTX 4090"]) == ("A100 SXM", "RTX 4090")
+    for identity, name in names.items():
+        assert matching(name, list(names)) == (identity,), name
 
 
 def test_an_offer_is_read_whole() -> None:
