@@ -124,7 +124,7 @@ def test_a_key_that_was_made_anew_at_a_start_counts_when_the_log_tells_it(
 
 @pytest.mark.parametrize("says", [(), (told(OURS),)])
 def test_another_key_than_the_pinned_one_is_not_trusted_without_the_log(
-    speak: Callable[[Pod], str], company: Logging, says: tuple[str, ...]
+    speak: Callable[[Pod], str], company: Logging, says: tuple[str, ...], forgotten: list[str]
 ) -> None:
     company.says = says
     pod = Pod([THEIRS])
@@ -134,6 +134,7 @@ def test_another_key_than_the_pinned_one_is_not_trusted_without_the_log(
         speak(pod)
 
     assert HostKeys().pinned(pod.launch.id) == OURS
+    assert (pod.words, forgotten) == (1, []), "nothing is opened to it anew"
 
 
 def test_a_key_that_changes_between_two_looks_is_not_the_one_the_log_told(
