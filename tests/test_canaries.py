@@ -35,6 +35,8 @@ CELLS = (
     "%model url tiny",
     "%model url tiny --json",
     "x = %model url tiny\nrepr(x), str(x), x.to_dict()",
+    "import podlab\npodlab.connection('tiny')",
+    "str(podlab.connection('tiny')), sorted(podlab.connection('tiny'))",
     "%pod run echo hello",
     "%podlab logs -n 1000",
     # what fails
