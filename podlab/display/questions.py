@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import NamedTuple
 
 from podlab.display import sanitize
@@ -42,11 +43,17 @@ def prompt(ask: Ask, yes_or_no: str) -> str:
 
 
 def buttons(ask: Ask) -> tuple[Button, ...]:
-    """The answers as buttons; none for a text, nor for more choices than a page has room for.
+    """The answers as buttons; none for more choices than a page has room for.
 
-    The last one of a question that takes yes or no is no.
+    The last one of a question that takes yes or no is no. A text is typed, and its button keeps what it would be.
     """
-    if ask.kind == "text" or len(ask.choices) > _MOST_BUTTONS:
+    if ask.kind == "text":
+        return (
+            (Button(textwrap.shorten(f"Keep {sanitize.line(ask.default)}", 60, placeholder=" …"), ""),)
+            if ask.default
+            else ()
+        )
+    if len(ask.choices) > _MOST_BUTTONS:
         return ()
     if ask.kind == "choice":
         return tuple(Button(f"{number}. {_name(choice)}", str(number)) for number, choice in enumerate(ask.choices, 1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -38,10 +38,13 @@ def in_cell(ask: Ask, shell: InteractiveShell, *, buttons: bool) -> Answer:
         ask, question=redact(ask.question), detail=redact(ask.detail),
         facts=tuple((name, redact(value)) for name, value in ask.facts),
     )  # fmt: skip
-    if ask.facts or ask.detail or ask.choices:
+    from podlab.notebook.buttons import possible
+
+    row = questions.buttons(ask) if buttons and possible(shell) else ()
+    if row or ask.facts or ask.detail or ask.choices:
         said = "\n".join([ask.question, *questions.lines(ask)])
         publish_display_data({"text/html": ask_html(ask), "text/plain": said})  # type: ignore[no-untyped-call]
-    with _beside(ask, shell, wanted=buttons) as panel:
+    with _beside(ask, row) as panel:
         answer = _typed(ask, "")
         if panel is not None:
             panel.said = questions.said(ask, answer)
@@ -49,18 +52,17 @@ def in_cell(ask: Ask, shell: InteractiveShell, *, buttons: bool) -> Answer:
 
 
 @contextlib.contextmanager
-def _beside(ask: Ask, shell: InteractiveShell, *, wanted: bool) -> Iterator[Buttons | None]:
-    """Buttons while the body runs; None where none can be had, and the prompt has to do."""
-    from podlab.notebook import buttons
+def _beside(ask: Ask, row: Sequence[questions.Button]) -> Iterator[Buttons | None]:
+    """Buttons while the body runs; None where there are none, and the prompt has to do."""
+    from podlab.notebook.buttons import Buttons
 
-    row = questions.buttons(ask)
-    if not (wanted and row and buttons.possible(shell)):
+    if not row:
         yield None
         return
     try:
-        panel = buttons.Buttons(
+        panel = Buttons(
             questions.prompt(ask, _YES_OR_NO), row, said=questions.said(ask, None), first=_MARKS.get(ask.kind, ""),
-            escape=ask.kind != "choice",
+            escape=ask.kind not in ("choice", "text"), alone=ask.kind != "text",
         )  # fmt: skip
     except ImportError:  # a lean installation
         yield None

@@ -78,7 +78,7 @@ function render({ model, el }) {
     if (box && !silent && !armed) {
       armed = now;
       // One place to answer in. What was begun to be typed stays; the keyboard is taken over only from the box.
-      if (!box.input.value) {
+      if (model.get("alone") && !box.input.value) {
         const had = document.activeElement === box.input;
         hidden = box.item;
         hidden.classList.add("podlab-answered-by-buttons");

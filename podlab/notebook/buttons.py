@@ -47,15 +47,17 @@ class Buttons:
 
     `prompt` is the text of the input box that they fill in. `first` marks the first one: "go" for one that costs
     something, "end" for one that ends or deletes, "" for a choice among equals. `escape`: the last one is no. `said`
-    is the sentence for a question that nobody answered.
+    is the sentence for a question that nobody answered. Unless they are `alone`, the input box stays beside them.
     """
 
-    def __init__(self, prompt: str, buttons: Sequence[Button], *, said: str, first: str, escape: bool) -> None:
+    def __init__(
+        self, prompt: str, buttons: Sequence[Button], *, said: str, first: str, escape: bool, alone: bool = True
+    ) -> None:
         self.said = said
         self._handle = DisplayHandle()  # type: ignore[no-untyped-call]
         self._widget = _kind()(
             prompt=prompt, labels=[each.label for each in buttons], answers=[each.typed for each in buttons],
-            first=first, escape=escape,
+            first=first, escape=escape, alone=alone,
         )  # fmt: skip
         self._over = threading.Event()
         # The copied context carries which cell the messages belong to into the thread.
@@ -105,6 +107,7 @@ def _kind() -> Any:
         answers = List(Unicode()).tag(sync=True)
         first = Unicode().tag(sync=True)
         escape = Bool(False).tag(sync=True)
+        alone = Bool(True).tag(sync=True)
         waits = Bool(True).tag(sync=True)
         beat = Int(0).tag(sync=True)
 

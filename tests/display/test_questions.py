@@ -42,13 +42,14 @@ def test_facts_stand_in_columns_before_the_detail() -> None:
 
 
 def test_a_question_as_buttons_types_what_a_person_would() -> None:
-    """Each button is an answer; a text has none, and neither has a choice that a page has no room for."""
+    """Each button is an answer; a text's keeps it, and a choice that a page has no room for has none."""
     assert questions.buttons(FACTS) == (("Rent", "y"), ("No", "n"))
     some = Ask("Which?", "choice", choices=("one: the first", "two"))
     assert questions.buttons(some) == (("1. one", "1"), ("2. two", "2"))
-    for ask in (FACTS, some):
+    assert questions.buttons(TEXT) == (("Keep 10", ""),) and questions.answer(TEXT, "") == "10"
+    for ask in (FACTS, some, TEXT):
         assert all(questions.answer(ask, button.typed) is not None for button in questions.buttons(ask))
-    assert questions.buttons(TEXT) == ()
+    assert questions.buttons(Ask("A name?", "text")) == ()
     assert questions.buttons(Ask("Which?", "choice", choices=("a",) * 13)) == ()
 
 

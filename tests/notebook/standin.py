@@ -79,7 +79,8 @@ def agree(workspace: Any, args: Namespace) -> Work[Outcome]:
 def pick(workspace: Any, args: Namespace) -> Work[Outcome]:
     """A choice."""
     chosen = yield Ask("Which one?", "choice", "Now it is two.", ("one: the first", "two: the second"))
-    return Outcome(Done(f"chosen {chosen}"))
+    name = yield Ask("Which name?", "text", default="lab")
+    return Outcome(Done(f"chosen {chosen}, named {name}"))
 
 
 def boom(workspace: Any, args: Namespace) -> Work[Outcome]:

@@ -146,10 +146,18 @@ def test_a_question_of_a_silent_kernel_cannot_be_answered(server: lab.Lab, page:
     assert button.is_disabled()
 
 
-def test_choices_are_answered_by_buttons(server: lab.Lab, page: Page) -> None:
-    _asked(server, page, "%pod pick")
+def test_choices_are_answered_by_buttons_and_a_text_is_typed_or_kept(server: lab.Lab, page: Page) -> None:
+    _asked(server, page, "%pod pick", "%pod pick")
     _ready(page, "2. two").click()
-    assert "chosen 1" in server.ended(page, 1)
+    _ready(page, "Keep lab").click()
+    assert "chosen 1, named lab" in server.ended(page, 1)
+    server.begin(page, 2)
+    _ready(page, "1. one").click()
+    _ready(page, "Keep lab")
+    typed = page.locator(".jp-CodeCell").nth(2).locator(".jp-Stdin-input:visible")
+    typed.last.fill("mine")
+    typed.last.press("Enter")
+    assert "chosen 0, named mine" in server.ended(page, 2)
 
 
 def test_another_view_of_the_output_says_where_to_answer(server: lab.Lab, page: Page) -> None:

@@ -56,12 +56,15 @@ def test_a_host_key_is_a_question_of_its_own(kernel: Kernel) -> None:
     assert ran.result is not None and "price True, key False" in ran.result["text/plain"]
 
 
-def test_choices_are_buttons_too(kernel: Kernel) -> None:
-    ran = kernel.run("%pod pick", stdin="2")
-    (state,) = _states(ran)
-    assert (state["labels"], state["answers"], state["escape"]) == (["1. one", "2. two"], ["1", "2"], False)
-    assert "Answered: two." in _texts(ran)
-    assert ran.result is not None and "chosen 1" in ran.result["text/plain"]
+def test_choices_are_buttons_and_a_text_has_one_that_keeps_it(kernel: Kernel) -> None:
+    """A name is typed: the input box stays beside the button."""
+    answers = iter(["2", ""])
+    ran = kernel.run("%pod pick", stdin=lambda: next(answers))
+    choice, text = _states(ran)
+    assert (choice["labels"], choice["answers"], choice["escape"]) == (["1. one", "2. two"], ["1", "2"], False)
+    assert (text["labels"], text["answers"], choice["alone"], text["alone"]) == (["Keep lab"], [""], True, False)
+    assert "Answered: two." in _texts(ran) and _texts(ran)[-2:] == ["Which name?", "Answered: lab."]
+    assert ran.result is not None and "chosen 1, named lab" in ran.result["text/plain"]
 
 
 def test_nobody_is_asked_where_nobody_is(kernel: Kernel) -> None:
