@@ -282,7 +282,11 @@ def _refuse_wrong_files(entry: catalog.ModelEntry, engine: Engine) -> None:
             f"{entry.id} is a GGUF file, and {engine.name} serves folders of safetensors.",
             hint="Name the model's repository OWNER/REPO, or a folder on this computer: folder:/PATH",
         )
-    raise BadArgument(f"{entry.id} is safetensors, and llama.cpp serves GGUF files.", hint="Name a .gguf file of it.")
+    make = f"podlab model download {entry.id}, then podlab model convert {entry.id} --to gguf --quant {entry.convert}"
+    raise BadArgument(
+        f"{entry.id} is safetensors, and llama.cpp serves GGUF files.",
+        hint=f"Make one first: {make}" if entry.convert else "Name a .gguf file of it.",
+    )
 
 
 def _name(wish: Wish, entry: catalog.ModelEntry) -> str:

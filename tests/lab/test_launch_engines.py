@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from podlab import settings
+from podlab.catalog import catalog
 from podlab.commands.drive import drive
 from podlab.errors import BadArgument, EngineUnavailable, NotFound
 from podlab.lab import launch, pods
@@ -18,6 +20,19 @@ from tests.nvml import MISMATCH, UNKNOWN, Gpu, SimulatedGpus
 LOCAL = pods.find("local")
 FOLDER = str(vllm_cpu.MODEL)
 CARD = "NVIDIA GeForce RTX 4090"
+
+
+def test_what_the_catalog_names_is_in_the_form_its_engine_serves() -> None:
+    for entry in catalog.entries():
+        launch._asked(Wish(entry.id))  # refuses files of the wrong kind
+
+
+def test_a_model_whose_file_is_made_first_says_how() -> None:
+    own = settings.home() / "models.toml"
+    own.write_text('[models.mine]\nsource = "hf:OWNER/REPO"\nengine = "llamacpp"\nconvert = "q8_0"\n')
+    with pytest.raises(BadArgument, match="llama.cpp serves GGUF") as refused:
+        launch._asked(Wish("mine"))
+    assert "podlab model convert mine --to gguf --quant q8_0" in refused.value.hint
 
 
 @pytest.mark.parametrize(
