@@ -279,7 +279,8 @@ def check_order(
     living = [launch for launch in same if launch.is_open]
     if len(living) + count > caps.max_pods:
         names = ", ".join(launch.name for launch in living)
-        said = f"{len(living)} rented pods may be billed now ({names}), and rent.max_pods is {caps.max_pods}."
+        many = "1 rented pod" if len(living) == 1 else f"{len(living)} rented pods"
+        said = f"{many} may be billed now ({names}), and rent.max_pods is {caps.max_pods}."
         raise Refused(
             said if living else f"{count} pods are more than rent.max_pods, which is {caps.max_pods}.",
             hint="End one (podlab pod terminate NAME), or allow more: podlab config set rent.max_pods N",

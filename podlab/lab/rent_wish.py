@@ -129,6 +129,12 @@ class RentWish:
             raise BadArgument(f"--mount {self.mount_path[:80]!r} is no place for a disk.", hint="Write /workspace.")
 
     @property
+    def starts_switch(self) -> bool:
+        """Whether its image is known to let podlab's start command run, and with it the pod's own switch: RunPod's own
+        images do, and nobody knows it of others and of templates before they are tried."""
+        return self.template is None and self.image.startswith("runpod/")
+
+    @property
     def needed_cuda(self) -> str | None:
         """The oldest CUDA that the machine's driver has to run: as asked, else what the image's name says of its own.
 

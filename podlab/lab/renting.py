@@ -41,6 +41,7 @@ SPARE_S = 900.0
 """For how long a pod may cost money beyond its limit when one thing fails."""
 FRESH_S = 20.0
 """Prices older than this are read again before a pod is rented by them."""
+OWN_START = "if its image has an entry point of its own, no switch starts, and only this computer ends it"
 WAIT_S = 30.0
 TRIES = 3
 """Of one candidate: with another machine, or where the provider only did not answer."""
@@ -87,7 +88,8 @@ class RentPlan:
     @property
     def left_alone(self) -> WorstCase:
         """What it costs when this computer is gone for good right after it was rented."""
-        return worst_case_of_order(self.policy, self.usd_per_hour, self.at)
+        worst = worst_case_of_order(self.policy, self.usd_per_hour, self.at)
+        return worst if self.wish.starts_switch else replace(worst, why=f"{worst.why}; {OWN_START}")
 
     @property
     def left_alone_usd(self) -> float:

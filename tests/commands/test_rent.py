@@ -60,6 +60,8 @@ def test_a_plan_is_a_ranked_list_with_a_price_and_reasons(say: Say) -> None:
     assert found.usd_per_hour == pytest.approx(max(row.usd_per_hour for row in found.candidates[:3]))
     assert found.ttl_s == 8 * 3600 and found.cap_usd and found.worst_usd and found.worst
     assert Ledger().entries() == []
+    assert "entry point" not in found.worst
+    assert "only this computer ends it" in say("pod plan --image vllm/vllm-openai:latest").worst, "nobody knows that"
     narrow = say("pod plan --gpu L40S --ttl 2h --budget off --idle off")
     assert (narrow.budget_usd, narrow.idle_s, narrow.ttl_s) == (None, None, 7200)
 
