@@ -36,6 +36,20 @@ class Entry:
     detail: dict[str, str]
 
 
+@dataclass(frozen=True)
+class _Read:
+    """The beginning of a file that was read and found whole: as long as its bytes are the same, it is."""
+
+    entries: tuple[Entry, ...]
+    chain: str
+    size: int
+    digest: bytes
+
+
+_known: dict[Path, _Read] = {}
+"""Of each file, by its path: with thousands of lines each is looked at once in a process."""
+
+
 class Trust(StrEnum):
     """How far a line of a damaged file is to be believed."""
 
@@ -176,20 +190,25 @@ class Ledger:
                 f"{self._path} cannot be read: {error.strerror or error}.",
                 hint="Nothing new is asked of a provider without it.",
             ) from error
-        entries: list[Entry] = []
-        chain, intact_bytes = "", 0
-        lines = data.splitlines(keepends=True)
+        known = _known.get(self._path)
+        digest = hashlib.sha256(data[: known.size] if known is not None else b"")
+        if known is None or len(data) < known.size or digest.digest() != known.digest:
+            known, digest = _Read((), "", 0, b""), hashlib.sha256()
+        entries, chain, intact_bytes = list(known.entries), known.chain, known.size
+        lines = data[known.size :].splitlines(keepends=True)
         for position, line in enumerate(lines):
-            entry, chain_after = _parse(line, chain, number=position + 1)
+            entry, chain_after = _parse(line, chain, number=len(entries) + 1)
             if entry is None:
                 if position == len(lines) - 1 and _is_torn(line):
                     break
                 raise StateDamaged(
-                    f"{self._path} line {position + 1} is damaged, so nothing new will be asked of a provider.",
+                    f"{self._path} line {len(entries) + 1} is damaged, so nothing new will be asked of a provider.",
                     hint="Keep a copy, then see which pods exist at the provider before you move it away.",
                 )
             entries.append(entry)
             chain, intact_bytes = chain_after, intact_bytes + len(line)
+        digest.update(data[known.size : intact_bytes])
+        _known[self._path] = _Read(tuple(entries), chain, intact_bytes, digest.digest())
         return entries, chain, intact_bytes
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from podlab.commands.verb import Operand, Option, Verb
+from podlab.commands.verb import ENDED_LIMIT, Operand, Option, Verb
 
 POD = Operand("pod", "the pod's name (default: the pod in use)", "?", values="pods")
 HOST_KEY = Option("--host-key", "the fingerprint the machine must show on first contact", metavar="SHA256:...")
@@ -33,7 +33,8 @@ VERBS = (
     ),
     Verb(
         "pod", "list", "List the pods, whether each answers now, and what the rented ones cost.", "pod.list_pods",
-        options=(Option("--all", "also rented pods that have ended", kind=bool),), example="%pod list",
+        options=(Option("--all", "also rented pods that have ended, the newest first", kind=bool), ENDED_LIMIT),
+        example="%pod list",
         despite_config=True,
     ),
     Verb(

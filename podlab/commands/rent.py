@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from podlab.commands.verb import Operand, Option, Verb
+from podlab.commands.verb import ENDED_LIMIT, Operand, Option, Verb
 
 PROVIDER = Option("--provider", "the company that is meant (default: the setting provider)", metavar="NAME",
                   values="providers")  # fmt: skip
@@ -130,6 +130,7 @@ VERBS = (
             Option("--by", "a row for each pod, model or notebook", default="pod", values=("pod", "model", "notebook")),
             Option("--today", "only what cost something today", kind=bool),
             Option("--month", "only what cost something this month", kind=bool),
+            ENDED_LIMIT,
         ),
         example="%pod cost --by model --month", despite_config=True,
     ),

@@ -190,6 +190,10 @@ class CostList:
     """The limits on all pods together; null: none."""
     total_limit_usd: float | None = None
     notes: tuple[str, ...] = ()
+    limit: int | None = None
+    """As many rows at most of what is not billed any more, by --limit; null: all, of which a table shows the first."""
+    left_out: int = 0
+    """How many rows are not in `costs` because of that."""
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,10 @@ class PodList:
     pods: tuple[PodStatus, ...]
     rentals: tuple[RentalDetail, ...] = ()
     """Those that are rented, also where they are in no list; with --all those that have ended, too."""
+    limit: int | None = None
+    """As many ended ones at most, by --limit; null: all of them, of which a table shows the newest."""
+    left_out: int = 0
+    """How many of the ended ones are not in `rentals` because of that."""
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,9 @@ class Verb:
 
 
 ON = Option("--on", "the pod that is meant (default: the pod in use)", metavar="POD", values="pods")
+ENDED_LIMIT = Option(
+    "--limit", "so many of those that are over at most (default: 50 in a table, all in --json)", kind=int, metavar="N"
+)  # fmt: skip
 JSON = Option("--json", "one JSON document instead of text", kind=bool)
 DRY_RUN = Option("--dry-run", "say what would be done, and do nothing", kind=bool)
 YES = Option("--yes", "answer yes to a deletion, a price or a command (never to a host key)", kind=bool, short="-y")

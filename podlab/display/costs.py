@@ -7,7 +7,15 @@ from typing import Any
 
 from podlab.commands.rent_results import CostList, CostRow, OrphanList, OrphanRow
 from podlab.display.layout import Block, Cell, Line
-from podlab.display.rent import company_text, rate_cell, simulated_line, simulated_names, state_cell, usd_cell
+from podlab.display.rent import (
+    company_text,
+    rate_cell,
+    shortened,
+    simulated_line,
+    simulated_names,
+    state_cell,
+    usd_cell,
+)
 from podlab.display.tables import Column, table_by
 from podlab.units import usd_text
 
@@ -35,8 +43,9 @@ def _difference(row: CostRow) -> Cell:
 
 
 def _costs(value: CostList, now: float) -> tuple[Block, ...]:
-    real = [row for row in value.costs if not row.simulated]
-    pretended = [row for row in value.costs if row.simulated]
+    shown, more = shortened(value.costs, lambda row: not row.open_pods, value.limit, value.left_out)
+    real = [row for row in shown if not row.simulated]
+    pretended = [row for row in shown if row.simulated]
     blocks: list[Block] = []
     if real or not pretended:
         table = table_by(_columns(value.by), real, now=now, empty="No rented pod has cost anything.")
@@ -46,7 +55,7 @@ def _costs(value: CostList, now: float) -> tuple[Block, ...]:
         blocks += [simulated_line("sandbox"), table_by(_columns(value.by), pretended, now=now, empty="")]
         if value.simulated is not None:
             blocks.append(Line(Cell(f"{_sum(value.simulated, None)} All of it pretended.")))
-    return tuple(blocks)
+    return (*blocks, *more)
 
 
 def _sum(row: CostRow, value: CostList | None) -> str:

@@ -5,8 +5,9 @@ Whatever is shown of a pretended company says so in a line of its own. That a po
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from podlab.commands.rent_results import (
     AccountDetail,
@@ -44,6 +45,11 @@ _PROTECTION_TONES: dict[str, Tone] = {"protected": "good", "partly": "busy", "un
 _MOST_PLACES = 3
 _MOST_REFUSED = 6
 
+NAMED = 8
+"""So many names are read in a line."""
+SHOWN = 50
+"""So many rows of what is over are shown unless another number is asked for."""
+
 
 def simulated_line(provider: str) -> Line:
     """What every sheet of a pretended company begins with."""
@@ -56,9 +62,16 @@ def simulated_names(rows: Iterable[tuple[str, str]]) -> tuple[Line, ...]:
     for name, company in rows:
         named.setdefault(company, []).append(name)
     return tuple(
-        Line(Cell(f"Simulated: {', '.join(dict.fromkeys(names))}. {company} is a pretended company.", tone="busy"))
+        Line(Cell(f"Simulated: {_few(names)}. {company} is a pretended company.", tone="busy"))
         for company, names in named.items()
     )
+
+
+def _few(names: Iterable[str]) -> str:
+    """'a, b and 7 more'."""
+    every = list(dict.fromkeys(names))
+    rest = len(every) - NAMED if len(every) > NAMED + 1 else 0
+    return ", ".join(every[: len(every) - rest]) + (f" and {rest} more" if rest else "")
 
 
 def rate_cell(usd_per_hour: float | None) -> Cell:
@@ -293,6 +306,22 @@ def rental_table(rentals: Sequence[RentalDetail], now: float) -> tuple[Block, ..
     ]
     pretended = simulated_names((rental.name, rental.provider) for rental in rentals if rental.simulated)
     return (table, *pretended, *lines)
+
+
+Over = TypeVar("Over")
+
+
+def shortened(
+    rows: Sequence[Over], is_over: Callable[[Over], bool], limit: int | None, left_out: int
+) -> tuple[list[Over], tuple[Line, ...]]:  # fmt: skip
+    """The rows that are shown, with all that may cost money, and a line that says how many more there are."""
+    over = itertools.count(1)
+    kept = [row for row in rows if limit is not None or not is_over(row) or next(over) <= SHOWN]
+    rest = left_out + len(rows) - len(kept)
+    if not rest:
+        return kept, ()
+    whole = rest + sum(map(is_over, kept))
+    return kept, (Line(Cell(f"{rest} more that are over are not shown. All: --limit {whole}")),)
 
 
 def panel_notes(value: RentalPanel) -> tuple[Line, ...]:

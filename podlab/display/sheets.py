@@ -43,7 +43,7 @@ from podlab.display.fit import fit_report
 from podlab.display.gpus import driver_text, gpus_text, pod_sample
 from podlab.display.layout import Block, Cell, Facts, Line, Prose, Steps, Verbatim
 from podlab.display.rent import DRAWN as RENT_DRAWN
-from podlab.display.rent import rental_facts, rental_table
+from podlab.display.rent import rental_facts, rental_table, shortened
 from podlab.display.tables import (
     age_cell,
     bytes_cell,
@@ -156,7 +156,10 @@ _OF_STATUS = 6
 
 def _pod_list(value: PodList, now: float) -> tuple[Block, ...]:
     table = table_of(value.pods, PodStatus, now=now, empty="No pods yet.")
-    return (table, *rental_table(value.rentals, now)) if value.rentals else (table,)
+    if not value.rentals and not value.left_out:
+        return (table,)
+    shown, more = shortened(value.rentals, lambda row: row.ended_at is not None, value.limit, value.left_out)
+    return (table, *rental_table(shown, now), *more)
 
 
 def _endpoint_list(value: EndpointList, now: float) -> tuple[Block, ...]:

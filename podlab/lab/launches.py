@@ -203,14 +203,17 @@ def price(launch: Launch, rental: Rental) -> float | None:
 
 def all_launches(ledger: Ledger) -> tuple[Launch, ...]:
     """Every launch of the ledger, oldest first. Raises StateDamaged when it cannot be trusted."""
+    global _last
     entries = ledger.entries()
     known = _folded.get(ledger)
+    if known is None and _last.count and len(entries) >= _last.count and entries[_last.count - 1] is _last.last:
+        known = _last  # the same file, read by another ledger of this process
     # Lines never change: where the last one that was taken in stands where it stood, only the new ones are.
     if known is None or len(entries) < known.count or (known.count and entries[known.count - 1] != known.last):
         known = _Folded(0, None, {})
     launches = dict(known.launches)
     _take_in(launches, entries[known.count :])
-    _folded[ledger] = _Folded(len(entries), entries[-1] if entries else None, launches)
+    _folded[ledger] = _last = _Folded(len(entries), entries[-1] if entries else None, launches)
     return tuple(launches.values())
 
 
@@ -223,6 +226,7 @@ class _Folded:
     launches: dict[str, Launch]
 
 
+_last = _Folded(0, None, {})
 _folded: weakref.WeakKeyDictionary[Ledger, _Folded] = weakref.WeakKeyDictionary()
 
 

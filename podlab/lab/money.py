@@ -153,7 +153,8 @@ def usd_per_hour(launch: Launch) -> float:
 
 
 def costs(launches: Iterable[Launch], now: float, *, by: By = "pod", zone: tzinfo | None = None) -> tuple[Cost, ...]:
-    """What each pod, model or notebook has cost, the dearest first; "" stands for pods without a model or notebook."""
+    """What each pod, model or notebook has cost, the dearest first, of equal ones the newest; "" stands for pods
+    without a model or notebook."""
     groups: dict[tuple[str, bool], list[Launch]] = {}
     for launch in launches:
         if launch.phase is not Phase.REFUSED:
@@ -162,6 +163,7 @@ def costs(launches: Iterable[Launch], now: float, *, by: By = "pod", zone: tzinf
     found = [
         _cost(group[0].name if by == "pod" else key, group, now, zone) for (key, _), group in groups.items()
     ]  # fmt: skip
+    found.reverse()
     return tuple(sorted(found, key=lambda cost: -cost.total_usd))
 
 

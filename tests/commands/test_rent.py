@@ -162,6 +162,24 @@ def test_costs_are_told_apart_by_pod_model_and_notebook(say: Say) -> None:
     assert "Simulated" in shown and "All of it pretended." in shown
 
 
+def test_what_is_over_is_limited_and_what_may_cost_money_is_not(say: Say) -> None:
+    """In a document all of it stands unless a number is given."""
+    for number in range(4):
+        rented(f"old-{number}")
+        for at in (2e9, 2e9 + 100):
+            Ledger(now=lambda at=at: at).append("rent.absent", f"launch-old-{number}")  # type: ignore[misc]
+        Ledger().append("rent.ended", f"launch-old-{number}")
+    rented("lab")
+    assert [row.name for row in say("pod list --all").rentals] == ["lab", "old-3", "old-2", "old-1", "old-0"]
+    found = say("pod list --all --limit 2")
+    assert ([row.name for row in found.rentals], found.limit, found.left_out) == (["lab", "old-3", "old-2"], 2, 2)
+    assert [row.name for row in say("pod list --all --limit 0").rentals] == ["lab"]
+    cost = say("pod cost --limit 1")
+    assert (len(cost.costs), cost.left_out, cost.simulated.pods) == (2, 3, 5), "the sum is of all of them"
+    with pytest.raises(BadArgument, match="--limit -1 is no number of rows"):
+        say("pod list --all --limit -1")
+
+
 def test_extending_asks_where_it_may_cost_more(say: Say) -> None:
     rented()
     with pytest.raises(BadArgument, match="Nothing is to be extended"):

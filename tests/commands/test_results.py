@@ -141,7 +141,7 @@ ENDPOINT_KEYS = (
 PROMISED = {
     "Done": "text changed",
     "Plan": "would",
-    "PodList": "pods rentals",
+    "PodList": "pods rentals limit left_out",
     "PodDetail": "pod hostname system python cpu_count memory_bytes free_disk_bytes home gpus driver cuda rental",
     "EndpointList": "endpoints pods foreign",
     "EndpointDetail": "endpoint command log freed",
@@ -192,7 +192,7 @@ PROMISED = {
     ),
     "RentalList": "rentals",
     "CostRow": ("of today_usd month_usd total_usd usd_per_hour billed_usd difference_usd pods open_pods simulated"),
-    "CostList": "costs by total simulated per_day_usd total_limit_usd notes",
+    "CostList": "costs by total simulated per_day_usd total_limit_usd notes limit left_out",
     "OrphanRow": "name provider simulated owner state found usd_per_hour rental_id launch created_at fix",
     "OrphanList": "orphans asked open_pods problems",
     "RentalLog": "pod provider simulated lines",

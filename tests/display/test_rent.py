@@ -100,6 +100,32 @@ def test_it_fits_and_says_that_it_is_simulated(value: Any, width: int) -> None:
     assert "simulated" in html(value, now=NOW).lower() and "simulated" in text(value, now=NOW).lower()
 
 
+def test_of_thousands_that_are_over_the_first_are_shown_and_how_many_more_there_are() -> None:
+    """What may cost money is always shown, wherever it stands; who names a number is shown that many."""
+    over = tuple(replace(OVER, name=f"old-{number}") for number in range(3000))
+    for value, last in (
+        (PodList((), (*over[:100], ALONE, *over[100:])), "2950 more that are over are not shown. All: --limit 3000"),
+        (PodList((), (ALONE, *over[:70]), 70, 30), "30 more that are over are not shown. All: --limit 100"),
+        (PodList((), (ALONE, *over[:70]), 70), ""),
+    ):  # fmt: skip
+        said = text(value, now=NOW)
+        assert last in said and ("more that are over" in said) == bool(last)
+        assert sum(line.startswith("old-") for line in said.splitlines()) == (50 if value.limit is None else 70)
+        assert any(line.startswith("lab ") for line in said.splitlines())
+        assert len(html(value, now=NOW)) < 200_000
+    costs = tuple(CostRow(f"old-{number}", 0.0, 0.0, 1.0, 0.0, open_pods=0) for number in range(3000))
+    said = text(replace(COSTS, by="pod", costs=(*costs, CostRow("now", 1.0, 1.0, 1.0, 1.0, open_pods=1))), now=NOW)
+    assert "2950 more that are over" in said and sum("old-" in line for line in said.splitlines()) == 50
+    assert any(line.startswith("now ") for line in said.splitlines())
+
+
+def test_many_simulated_names_are_counted() -> None:
+    rentals = tuple(replace(RENTAL, name=f"sim-{number}") for number in range(30))
+    assert "Simulated: sim-0, sim-1, sim-2, sim-3, sim-4, sim-5, sim-6, sim-7 and 22 more." in text(
+        PodList((), rentals), now=NOW
+    )
+
+
 @pytest.mark.parametrize("width", [60, 80, 130])
 def test_an_offer_keeps_its_price_its_stock_and_its_memory(width: int) -> None:
     (line,) = (line for line in shown(OFFERS, width).splitlines() if line.startswith("A40"))

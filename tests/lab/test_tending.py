@@ -343,6 +343,20 @@ def test_a_cap_holds_while_the_settings_cannot_be_read(computer: Computer) -> No
     assert computer.company.alive() == []
 
 
+def test_the_cap_on_a_day_ends_what_runs_and_spares_the_disk_of_what_is_stopped(computer: Computer) -> None:
+    """The disk's few cents go on; the pod's files would be lost for them."""
+    computer.caps = Caps(per_day_usd=1.0)
+    _, stopped = launched(computer.company, computer.ledger)
+    running, _ = launched(computer.company, computer.ledger)
+    computer.run(HOUR_S / 4)
+    stopped.state = RentalState.STOPPED
+    computer.run(HOUR_S / 4)
+    assert len(computer.company.alive()) == 2
+    computer.run(HOUR_S / 2)
+    assert computer.company.alive() == [stopped]
+    assert "the day's $1 is used up" in computer.launch(running).why
+
+
 @pytest.mark.parametrize("says_times", [True, False])
 @pytest.mark.parametrize("off_s", [86400.0, -86400.0, 7 * HOUR_S, -1e7])
 def test_a_clock_that_is_set_neither_ends_a_pod_early_nor_makes_it_immortal(

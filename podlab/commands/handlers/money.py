@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 def cost(workspace: Workspace, args: Namespace) -> Work[Outcome]:
+    from podlab.commands.handlers.rentals import limited
     from podlab.lab import money, volume_costs
     from podlab.lab.launches import all_launches
     from podlab.lab.market import Market
@@ -38,6 +39,7 @@ def cost(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     volumes = () if args.pod else volume_costs.costs(volume_costs.rented(market.ledger.entries()), now)
     found = (*money.costs(launches, now, by=args.by), *volumes)
     rows = [row for row in map(_cost_row, found) if _is_shown(row, args)]
+    kept = limited(rows, lambda row: not row.open_pods, args.limit)
     kinds = [money.of_kind(launches, simulated=pretended) for pretended in (False, True)]
     sums = money.total(kinds[0], now), replace(money.total(kinds[1], now), simulated=True)
     real, pretended = (_cost_row(volume_costs.with_volumes(each, volumes)) for each in sums)
@@ -46,8 +48,8 @@ def cost(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     notes = money.cap_warnings(kinds[0], caps, now)
     return Outcome(
         CostList(
-            tuple(rows), args.by, real, pretended if any_pretended else None, caps.per_day_usd,
-            caps.total_usd, notes,
+            tuple(kept), args.by, real, pretended if any_pretended else None, caps.per_day_usd,
+            caps.total_usd, notes, args.limit, len(rows) - len(kept),
         )
     )  # fmt: skip
 

@@ -70,14 +70,16 @@ def list_pods(workspace: Workspace, args: Namespace) -> Work[Outcome]:
         yield Notice(f"{error.message} {error.hint}", "warning")
     except BadSettings as error:  # what is billed stands in the ledger
         yield Notice(f"{error.message} {error.hint}", "warning")
-        return Outcome(PodList((), rentals.all_of(workspace, ended=args.all)), 1)
+        found, left_out = rentals.list_of(workspace, ended=args.all, limit=args.limit)
+        return Outcome(PodList((), found, args.limit, left_out), 1)
     try:
         rentals.drop_ended(workspace)
     except StateDamaged as error:
         yield Notice(f"{error.message} {error.hint}", "warning")
         return Outcome(PodList(tuple(pods.check(workspace, pods.all_pods()))))
     checked = tuple(pods.check(workspace, pods.all_pods()))
-    return Outcome(PodList(checked, rentals.all_of(workspace, ended=args.all)))
+    found, left_out = rentals.list_of(workspace, ended=args.all, limit=args.limit)
+    return Outcome(PodList(checked, found, args.limit, left_out))
 
 
 def use(workspace: Workspace, args: Namespace) -> Work[Outcome]:

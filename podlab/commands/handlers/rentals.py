@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, TypeVar
 
 from podlab.commands.rent_results import RentalDetail
 from podlab.errors import BadArgument, NotFound, PodlabError
@@ -94,18 +96,42 @@ def drop_ended(workspace: Workspace) -> None:
 
 def all_of(workspace: Workspace, *, ended: bool) -> tuple[RentalDetail, ...]:
     """The pods that may be billed, the newest first; with `ended` the others, too. Asks nobody."""
+    return list_of(workspace, ended=ended)[0]
+
+
+def list_of(
+    workspace: Workspace, *, ended: bool, limit: int | None = None
+) -> tuple[tuple[RentalDetail, ...], int]:  # fmt: skip
+    """The same with `limit` ended ones at most, and how many are left out because of that."""
     from podlab.lab.open_rentals import OpenRentals
     from podlab.settings import home
 
     if not OpenRentals(home()).were_any():
-        return ()
+        return (), 0
     from podlab.lab.launches import all_launches
     from podlab.lab.rented_names import launch_list
     from podlab.ledger import Ledger
 
     now = time.time()
     found = launch_list(all_launches(Ledger()), open_only=not ended)
-    return tuple(detail_of(launch, now) for launch in found)
+    kept = limited(found, lambda launch: not launch.is_open, limit)
+    return tuple(detail_of(launch, now) for launch in kept), len(found) - len(kept)
+
+
+Row = TypeVar("Row")
+
+
+def limited(rows: Iterable[Row], is_over: Callable[[Row], bool], limit: int | None) -> list[Row]:
+    """The rows, but for those behind the first `limit` that are over: what may cost money is always there.
+
+    Raises BadArgument for a number that is none.
+    """
+    if limit is None:
+        return list(rows)
+    if limit < 0:
+        raise BadArgument(f"--limit {limit} is no number of rows.", hint="Give a number from 0.")
+    over = itertools.count(1)
+    return [row for row in rows if not is_over(row) or next(over) <= limit]
 
 
 def _state(launch: Launch, rental: Rental | None) -> str:
