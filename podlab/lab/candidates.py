@@ -22,6 +22,8 @@ DISK_USD_PER_GB_MONTH = 0.10
 STOPPED_USD_PER_GB_MONTH = 0.20
 """Of a stopped pod's persistent disk; its container disk is gone, and counted all the same until it is terminated."""
 HOURS_PER_MONTH = 720.0
+MOST_TIMES = 2.0
+"""How much dearer than the first choice one may be that nobody named, and for which nobody named a price."""
 _STOCKS = {"high": 0, "medium": 1, "low": 2, "unknown": 3, "none": 4}
 _SOCKETS = {"hbm3": "sxm", "hbm3e": "sxm", "sxm4": "sxm", "sxm5": "sxm", "sxm6": "sxm"}
 """What stands in a provider's name where people say SXM: the H100 with HBM3 is the SXM one."""
@@ -66,8 +68,8 @@ def rank(offers: Sequence[Offer], wish: RentWish, *, need: Need | None = None) -
     places = _places(offers, wish)
     found = [_candidate(offer, wish, places, need) for offer in offers]
     smallest = _smallest(found, wish, need)
-    judged = [_counted(candidate, wish, smallest) for candidate in found]
-    return tuple(sorted(judged, key=_order))
+    judged = sorted((_counted(candidate, wish, smallest) for candidate in found), key=_order)
+    return tuple(sorted(_affordable(judged, wish), key=_order))
 
 
 def accepted(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
@@ -208,6 +210,20 @@ def _counted(candidate: Candidate, wish: RentWish, smallest: dict[tuple[str, str
     if candidate.refused or enough is None or offer.gpu_count <= enough:
         return candidate
     return replace(candidate, refused=f"{enough} of them {'is' if enough == 1 else 'are'} enough")
+
+
+def _affordable(judged: Sequence[Candidate], wish: RentWish) -> Iterator[Candidate]:
+    """The candidates, without the way down to much dearer ones: that is only for who named GPUs or a price."""
+    first = next((each for each in judged if not each.refused), None)
+    for each in judged:
+        limit = None if first is None else MOST_TIMES * first.usd_per_hour
+        if wish.gpus or wish.max_usd_per_hour is not None or each.refused or limit is None:
+            yield each
+        elif each.usd_per_hour > limit:
+            price = f"${each.usd_per_hour:.3f}/h"
+            yield replace(each, refused=f"{price} is over twice the first one's price: --max-price allows it")
+        else:
+            yield each
 
 
 def _order(candidate: Candidate) -> tuple[bool, int, float, int, str]:

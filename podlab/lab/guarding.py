@@ -103,6 +103,8 @@ def _tended_by(notes: Notes, launch: Launch, file: TendingFile) -> tuple[Literal
     asked = provider.answered_at is not None or provider.problem
     if asked and not (provider.answered_at and abs(file.now() - provider.answered_at) < ANSWERED_S):
         return "", f"{launch.provider} does not answer the {owner.who}: {provider.problem or 'for a while now'}"
+    if provider.identity and launch.keys and provider.identity not in launch.keys:
+        return "", f"the {owner.who} has another key of {launch.provider} than the one that it was rented with"
     return owner.who, ""
 
 

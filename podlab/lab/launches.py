@@ -18,6 +18,7 @@ providers bill beside it (`price` adds it). Lines whose distance counts have `st
     rent.extra      rental: one more pod of the same order, which nobody wants and which has to end
     rent.state      state, usd_per_hour: it was seen to change
     rent.policy     policy fields, serial: what ends it, changed by a person
+    rent.name       name: it is called that here now
     rent.model      model: it serves that one, too, which its money is then counted for
     rent.armed      the switch on the pod said that it is armed; key: the pod's own host key was confirmed
     rent.ending     why, brake: its end was asked for; it counts as billing until it is proven gone
@@ -249,6 +250,13 @@ def serves(ledger: Ledger, launch_id: str, model: str) -> None:
         ledger.append("rent.model", launch_id, model=model)
 
 
+def renamed(ledger: Ledger, launch_id: str, name: str) -> None:
+    """Note what a rented pod is called here now. Nothing is written for what is not rented. Raises StateDamaged."""
+    launch = find(ledger, launch_id)
+    if launch is not None and launch.name != name:
+        ledger.append("rent.name", launch_id, name=name)
+
+
 def fold(entries: Iterable[Entry]) -> tuple[Launch, ...]:
     """The launches that these lines speak of. Lines of other verbs, and of launches nobody asked for, say nothing."""
     found: dict[str, Launch] = {}
@@ -298,6 +306,8 @@ def _next(launch: Launch, entry: Entry) -> Launch:
         case "rent.policy":
             serial = int(_number(told, "serial") or launch.policy_serial + 1)
             return replace(launch, policy=_policy(told, launch.policy), policy_serial=serial)
+        case "rent.name":
+            return replace(launch, name=told.get("name") or launch.name)
         case "rent.model":
             models = [each for each in launch.model.split(", ") if each]
             return replace(launch, model=", ".join(dict.fromkeys((*models, told.get("model", "")))))

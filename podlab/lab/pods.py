@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 import time
@@ -18,11 +19,13 @@ from podlab.errors import (
     NotFound,
     PodlabError,
     Refused,
+    StateDamaged,
     Unreachable,
 )
 from podlab.events import Ask, Notice, Stage, Work
 from podlab.lab.fanout import ask_all
 from podlab.lab.launches import find as find_launch
+from podlab.lab.launches import renamed as note_name
 from podlab.ledger import Ledger
 from podlab.providers.local import LOCAL
 from podlab.providers.ssh import SshProvider
@@ -200,6 +203,9 @@ def rename(old: str, new: str) -> Pod:
             document["pod"] = new
 
     settings.update_config(change)
+    if pod.rental_id:
+        with contextlib.suppress(StateDamaged):  # the name in the registry goes before the ledger's
+            note_name(Ledger(), pod.id, new)
     return dataclasses.replace(pod, name=new)
 
 

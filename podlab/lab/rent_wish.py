@@ -17,6 +17,8 @@ from podlab.secrets import what_it_holds
 from podlab.transport.host_keys import checked_fingerprint
 
 SSH_PORT = "22/tcp"
+MOUNT = "/workspace"
+"""Where a pod's disk is unless it is said otherwise."""
 MOST_PORTS, MOST_VARIABLES = 10, 40
 """RunPod opens ten HTTP ports and takes fifty variables, some of which are podlab's own."""
 SMALLEST_VOLUME_GB, LARGEST_DISK_GB = 10, 10_000
@@ -56,7 +58,7 @@ class RentWish:
     persistent_gb: int | None = None
     volume: str | None = None
     """A network volume, by its name or id."""
-    mount_path: str = "/workspace"
+    mount_path: str = MOUNT
     image: str = settings.RENT_IMAGE
     template: str | None = None
     """A template of the provider, by its name or id, instead of the image."""
@@ -127,6 +129,11 @@ class RentWish:
             )
         if not self.mount_path.startswith("/") or "\0" in self.mount_path or self.mount_path == "/":
             raise BadArgument(f"--mount {self.mount_path[:80]!r} is no place for a disk.", hint="Write /workspace.")
+        if self.mount_path != MOUNT and self.volume is None and self.persistent_gb is None:
+            raise BadArgument(
+                f"--mount {self.mount_path[:80]} has no disk to be put there.",
+                hint="Say which: --volume NAME or --persistent 50.",
+            )
 
     @property
     def starts_switch(self) -> bool:
@@ -194,7 +201,7 @@ def wish_of(
         cloud=_limit(value, "rent.cloud", "--cloud", cloud), regions=tuple(each.upper() for each in _listed(region)),
         min_cuda=cuda, disk_gb=_limit(value, "rent.disk_gb", "--disk", _gb(disk)),
         persistent_gb=None if persistent is None else _limit(value, "rent.disk_gb", "--persistent", _gb(persistent)),
-        volume=volume, mount_path=mount or "/workspace", image=image or value("rent.image"), template=template,
+        volume=volume, mount_path=mount or MOUNT, image=image or value("rent.image"), template=template,
         registry=registry, ports=tuple(each if "/" in each else f"{each}/http" for each in _listed(port)),
         env=tuple(env), spot=spot,
         max_usd_per_hour=None if max_price is None else _limit(value, "rent.budget_usd", "--max-price", max_price),

@@ -1,7 +1,7 @@
 """Which rented pod a person means: by the name it has here, else by what the ledger or its company calls it.
 
-The name of now goes first: pods are renamed, and their names may even be swapped, which the ledger does not know. It
-knows every pod that was ever asked for: one whose registration was lost, or cannot be read, can still be ended.
+The name in the registry goes first: a person may write there, which the ledger does not know. It knows every pod that
+was ever asked for: one whose registration was lost, or cannot be read, can still be ended.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def launch_meant(workspace: Workspace, ledger: Ledger, name: str | None) -> Laun
 
 
 def called_here(launches: tuple[Launch, ...]) -> tuple[Launch, ...]:
-    """Launches with the names that their pods have here now: the ledger knows those that they were rented by."""
+    """Launches with the names that their pods have in the registry now."""
     return _called(launches, _registered())
 
 

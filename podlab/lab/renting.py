@@ -307,8 +307,13 @@ def _waited(walk: _Walk) -> Work[Launch]:
             if waited_s >= (wish.wait_s or 0.0):
                 raise
             pause_s = max(WAIT_S, error.retry_after_s if isinstance(error, RateLimited) else 0.0)
-            yield Stage("stock", f"Waiting for a machine, asked again in {pause_s:.0f} s: {error.message}")
-        market.pause(pause_s)
+            said = error.message
+        try:
+            yield Stage("stock", f"Waiting for a machine, asked again in {pause_s:.0f} s: {said}")
+            market.pause(pause_s)
+        except KeyboardInterrupt:
+            yield Notice("It is waited for no longer, and nothing was rented.")
+            raise
         try:
             found = yield from plan(market, wish)
         except (ProviderUnavailable, RateLimited) as error:

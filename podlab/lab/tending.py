@@ -166,7 +166,8 @@ class _Round:
         at = self._market.now()
         note = self._providers.get(name, ProviderNote(name))
         try:
-            rentals = self._market.provider(name).list()
+            provider = self._market.provider(name)
+            rentals = provider.list()
         except PodlabError as error:
             self._world.tries.failed(f"list {name}", error)
             self._providers[name] = replace(note, problem=error.message)
@@ -181,7 +182,9 @@ class _Round:
             self._providers[name] = replace(note, problem=f"{type(error).__name__}")
             return None
         self._world.tries.done(f"list {name}")
-        self._providers[name] = replace(note, answered_at=self._market.now(), problem="")
+        self._providers[name] = replace(
+            note, answered_at=self._market.now(), identity=provider.identity, problem=""
+        )  # fmt: skip
         return at, rentals
 
     def _followed(

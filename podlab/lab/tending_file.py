@@ -89,6 +89,8 @@ class ProviderNote:
 
     name: str
     answered_at: float | None = None
+    identity: str = ""
+    """Of the key that it answered to, as `Provider.identity` has it."""
     problem: str = ""
     bills_at: float | None = None
     billed: tuple[str, ...] = ()

@@ -155,3 +155,19 @@ def test_a_data_center_that_gave_a_bad_machine_is_left_out() -> None:
     assert again is not None
     assert again.data_centers == ("EU-SE-1",)
     assert without(found, frozenset({"CA-MTL-1", "EU-SE-1"})) is None
+
+
+def test_one_that_nobody_named_is_not_tried_at_more_than_twice_the_price_of_the_first() -> None:
+    fits = Need("a/model", lambda offer: "" if (offer.memory_bytes or 0) >= 48 * 2**30 else "too small")
+    wish = RentWish(provider="sandbox", for_model="a/model")
+
+    found = rank(OFFERS, wish, need=fits)
+
+    first, *others = accepted(found)
+    assert others and all(each.usd_per_hour <= 2 * first.usd_per_hour for each in others)
+    dear = [each for each in found if "over twice the first one's price: --max-price allows it" in each.refused]
+    assert dear and all(each.usd_per_hour > 2 * first.usd_per_hour for each in dear)
+    priced = accepted(rank(OFFERS, replace(wish, max_usd_per_hour=9.0), need=fits))
+    assert {each.offer.gpu_id for each in priced} >= {each.offer.gpu_id for each in dear}
+    named = accepted(rank(OFFERS, RentWish(provider="sandbox", gpus=("A40", "B200"))))
+    assert [each.offer.gpu_id for each in named] == ["NVIDIA A40", "NVIDIA B200"]

@@ -84,3 +84,14 @@ def test_a_pod_that_was_only_asked_for_is_said_to_be_looked_for_with_what_it_cos
     assert alone.why == "nothing of it was seen yet, and nobody here tends it"
     assert alone.worst.usd is not None
     assert alone.worst.why.startswith("nothing of it was seen yet; if it came, its switch ends it")
+
+
+def test_one_who_has_another_key_than_the_pod_was_rented_with_is_nobody_who_could_end_it(tmp_path: Path) -> None:
+    file, pod = tended(tmp_path), replace(POD, keys=("of-then",))
+    notes = file.notes()
+    for identity, protection in (("of-then", Protection.PROTECTED), ("of-now", Protection.PARTLY)):
+        providers = (replace(notes.providers[0], identity=identity),)
+        assert notes.held is not None and file.write(notes.held.owner, replace(notes, providers=providers))
+        assert guard(pod, file).protection is protection
+
+    assert "has another key of runpod" in guard(pod, file).why

@@ -275,7 +275,7 @@ def test_an_unknown_pod_in_use_says_who_chose_it(workspace: Workspace, monkeypat
         pods.meant(workspace, None)
     assert "unset it" in caught.value.hint
     audience = Silent()
-    drive(handlers.list_pods(workspace, Namespace(all=False)), audience)
+    drive(handlers.list_pods(workspace, Namespace(all=False, limit=None)), audience)
     assert "PODLAB_POD" in audience.notices[0].text
 
 

@@ -14,7 +14,7 @@ from podlab.commands.drive import drive
 from podlab.errors import AlreadyExists, BadArgument, HostKeyChanged, NotFound, Unreachable
 from podlab.lab import pods, rented
 from podlab.lab.following import FollowingTransport
-from podlab.lab.launches import Launch, find
+from podlab.lab.launches import Launch, all_launches, find
 from podlab.lab.workspace import Workspace
 from podlab.ledger import Ledger
 from podlab.renting import Policy, Rental, RentalState
@@ -66,6 +66,8 @@ def test_a_name_is_kept_through_a_rename_and_a_move(workspace: Workspace) -> Non
 
     assert [pod.name for pod in pods.all_pods()] == ["local", "bench"]
     assert pods.find("bench").models_path == "/workspace/models"
+    (known,) = all_launches(Ledger())
+    assert known.name == "bench", "who tends it says so, and its old name is free"
 
 
 def test_a_pod_is_opened_by_the_key_of_this_home_wherever_that_was_before(

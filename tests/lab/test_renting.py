@@ -123,7 +123,7 @@ def unheard_of(opened: Shop, times: int | None) -> None:
 def test_a_refusal_in_words_that_nobody_knows_is_followed_by_the_next_candidate(paper_shop: Shop) -> None:
     """400 is a broken rule or no free machine, and only its words tell which: they may be others tomorrow."""
     unheard_of(paper_shop, 1)
-    patient = Interrupter("rented", "RTX A6000")
+    patient = Interrupter("rented", of="RTX A6000")
 
     with pytest.raises(KeyboardInterrupt):
         paper_shop.create(audience=patient)
@@ -236,22 +236,23 @@ def test_a_price_that_rose_since_it_was_quoted_is_refused(paper_shop: Shop) -> N
 
 
 class Interrupter(Silent):
-    """Presses Ctrl-C at a stage, of the pod that it names."""
+    """Presses Ctrl-C at the first of these stages that is told, of the pod that it names."""
 
-    def __init__(self, key: str, of: str = "") -> None:
+    def __init__(self, *keys: str, of: str = "") -> None:
         super().__init__(True)
-        self.key: str | None = key
+        self.keys = keys
         self.of = of
 
     def stage(self, stage: Stage) -> None:
         super().stage(stage)
-        if stage.key == self.key and self.of in stage.text:
-            self.key = None
+        if stage.key in self.keys and self.of in stage.text:
+            self.keys = ()
             raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("key", ["image", "rented"])
 def test_an_interrupt_ends_the_pod_that_is_not_ready(paper_shop: Shop, key: str) -> None:
+    paper_shop.fault("slow-image", seconds=500.0)  # which is seen, however slowly this computer looks
     with pytest.raises(KeyboardInterrupt):
         paper_shop.create(audience=Interrupter(key))
 
@@ -312,7 +313,7 @@ def test_a_bad_machine_that_only_seems_gone_keeps_the_next_one_from_being_rented
     crew = Alone(paper_shop.workspace, paper_shop.market, patience=patience)
 
     with pytest.raises(KeyboardInterrupt):
-        drive(renting.create(paper_shop.market, WISH, crew), Interrupter("image", "-002"))
+        drive(renting.create(paper_shop.market, WISH, crew), Interrupter("image", "armed", of="-002"))
 
     first, second = paper_shop.running.company.pods.values()
     assert first.terminated_at is not None
@@ -355,6 +356,23 @@ def test_one_waits_for_stock_up_to_a_price(quick_shop: Shop) -> None:
     assert launch.gpu == "A40"
     assert "Wait for a machine up to $0.450/h" in audience.asked[0].question
     assert "stock" in {stage.key for stage in audience.stages}
+
+
+def test_one_who_waits_no_longer_is_told_that_nothing_was_rented(paper_shop: Shop) -> None:
+    paper_shop.fault("sold-out")
+
+    class Impatient(Silent):
+        def stage(self, stage: Stage) -> None:
+            super().stage(stage)
+            if stage.key == "stock":
+                raise KeyboardInterrupt
+
+    audience = Impatient(True)
+    with pytest.raises(KeyboardInterrupt):
+        paper_shop.create(replace(WISH, wait_s=3600.0, max_usd_per_hour=0.45), audience)
+
+    assert audience.notices[-1].text == "It is waited for no longer, and nothing was rented."
+    assert paper_shop.living() == []
 
 
 def test_a_network_volume_decides_where_it_is_rented(paper_shop: Shop) -> None:
