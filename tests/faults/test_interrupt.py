@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import time
+import os
+import signal
 
 import httpx2
 import pytest
@@ -11,8 +12,6 @@ from tests import processes
 from tests.kernels import Kernel, Said
 
 pytest.importorskip("xllamacpp", reason="install the engine: pip install 'podlab[local]'")
-STOP_S = 0.2
-SLACK = 3
 
 
 def busy(connection: dict[str, str]) -> int:
@@ -25,7 +24,7 @@ def busy(connection: dict[str, str]) -> int:
 
 
 def test_interrupt_ends_the_answer_on_both_sides() -> None:
-    """Within 200 ms (three times that here) the cell has ended; the engine drops the request; the next turn works."""
+    """The cell ends although the engine says nothing more; once it can, that drops the request; the next turn works."""
     with Kernel() as kernel:
         kernel.run("%model start tiny -- --ignore-eos")
         kernel.run("import podlab")
@@ -34,12 +33,13 @@ def test_interrupt_ends_the_answer_on_both_sides() -> None:
         with processes.slowed(endpoint["pid"]):
             message = kernel.begin("%%chat --max-tokens 1900\nTell me a short story about a fox.")
             kernel.listen(message, until=_shows_an_answer)
-            began = time.monotonic()
+        os.kill(endpoint["pid"], signal.SIGSTOP)  # whatever ends the cell now, it is no word of the engine
+        try:
             kernel.interrupt()
             said = kernel.listen(message, until=lambda _: False)
-            took_s = time.monotonic() - began
+        finally:
+            os.kill(endpoint["pid"], signal.SIGCONT)
         assert said.error is not None and "Interrupted" in said.error[0]
-        assert took_s < STOP_S * SLACK
         processes.wait_until(lambda: busy(connection) == 0, timeout_s=10, why="the engine has stopped generating")
         kernel.run("kept = %chat show")
         turns = kernel.value("kept.to_dict()")["messages"]
