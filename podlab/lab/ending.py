@@ -12,13 +12,16 @@ provider did not know the pod twice, `Launch.gap_s` apart, and not before a new 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
 
 from podlab.errors import NotAllowed, NotFound, PodlabError, ProviderError, StateDamaged
 from podlab.events import Stage, Work
 from podlab.lab.launches import Launch, Moment, Phase, all_launches, find, price
 from podlab.lab.market import Market
+from podlab.lab.money import limit
 from podlab.providers.base import DEADLINE_S
 from podlab.renting import Rental, RentalState
+from podlab.units import duration_text
 
 SENT_S = DEADLINE_S
 """From the last moment at which an order can have been sent to when a pod that comes of it must be there."""
@@ -201,9 +204,24 @@ def _missed(market: Market, launch: Launch, *, named: bool) -> Launch:
         market.ledger.append("rent.absent", launch.id, **market.stamp())
         launch = find(market.ledger, launch.id) or launch
     if launch.is_open and launch.is_proven_absent():
-        market.ledger.append("rent.ended", launch.id)
+        why = _unasked(launch)
+        market.ledger.append("rent.ended", launch.id, **({"why": why} if why else {}))
         launch = find(market.ledger, launch.id) or launch
     return launch
+
+
+def _unasked(launch: Launch) -> str:
+    """What may have ended a pod that lived and whose end nobody here has asked for; "" for one that was asked to."""
+    if launch.ending_at is not None or launch.live_at is None:
+        return ""
+    if launch.armed_at is None:
+        return "it was ended elsewhere: nobody here asked for it, and its switch was never armed"
+    due = limit(launch, launch.absent_at[0])
+    at = (
+        f"at {datetime.fromtimestamp(due.at, UTC):%Y-%m-%d %H:%M} UTC by its {due.rule}, or " if due is not None else ""
+    )
+    lease = duration_text(launch.policy.lease_s)
+    return f"it ended itself or was ended elsewhere: its switch was due {at}{lease} after the last word from here"
 
 
 def _with_answer(market: Market, launch: Launch) -> Launch:

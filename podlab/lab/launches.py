@@ -26,7 +26,8 @@ providers bill beside it (`price` adds it). Lines whose distance counts have `st
     rent.present    rental: it was seen again after that; a closed row opens again, and the pod has to end
     rent.key        key: the account of another key has it too (`Provider.identity`), so that one may judge as well
     rent.bill       usd: what the provider billed for it so far
-    rent.ended      the row is closed; without that proof before it the line says nothing
+    rent.ended      the row is closed; without that proof before it the line says nothing. why: what may have ended it
+                    where nobody here had asked for it
 """
 
 from __future__ import annotations
@@ -328,7 +329,8 @@ def _next(launch: Launch, entry: Entry) -> Launch:
                 return launch
             # It was billed no longer than until it was first missed.
             spans = _closed(launch.spans, launch.absent_at[0])
-            return replace(launch, phase=Phase.ENDED, ended_at=at, spans=spans)
+            why = told.get("why") or launch.why
+            return replace(launch, phase=Phase.ENDED, ended_at=at, spans=spans, why=why)
     return launch
 
 

@@ -12,7 +12,7 @@ from podlab.lab import ending
 from podlab.lab.launches import Launch, Phase, find
 from podlab.lab.market import Market
 from podlab.ledger import Entry, Ledger
-from podlab.renting import Rental, RentalState
+from podlab.renting import Policy, Rental, RentalState
 from tests.lab.company import Clock, Company, launched, market_of
 
 LATER_S = 600.0
@@ -141,6 +141,34 @@ def test_one_absence_proves_nothing(market: Market, company: Hiding, clock: Cloc
 
     assert (first.is_open, again.is_open) == (True, True), "twice within the gap is once"
     assert looked(market, clock, id, 1).phase is Phase.ENDED
+
+
+ITSELF = "it ended itself or was ended elsewhere"
+DUE = "its switch was due at 2023-11-14 23:13 UTC by its deadline, or 10 min after the last word from here"
+
+
+@pytest.mark.parametrize(
+    ("verbs", "said"),
+    [
+        (("rent.armed",), f"{ITSELF}: {DUE}"),
+        ((), "it was ended elsewhere: nobody here asked for it, and its switch was never armed"),
+        (("rent.unclear", "rent.armed"), ITSELF),
+        (("rent.armed", "rent.ending"), "a test"),
+    ],
+)
+def test_a_row_says_what_may_have_ended_a_pod_that_nobody_here_did(
+    market: Market, company: Hiding, clock: Clock, verbs: tuple[str, ...], said: str
+) -> None:
+    id, machine = launched(company, market.ledger, policy=Policy(deadline_at=clock.true + 3600, lease_s=600))
+    for verb in verbs:
+        market.ledger.append(verb, id, **({"why": "a test", "brake": "person"} if verb != "rent.armed" else {}))
+    company.terminate(machine.id)
+
+    after = looked(market, clock, id, 3)
+
+    assert after.phase is Phase.ENDED
+    assert after.why.startswith(said)
+    assert after.brake == ("person" if "rent.ending" in verbs else "")
 
 
 def test_a_listing_that_was_asked_for_long_ago_says_nothing(market: Market, company: Hiding, clock: Clock) -> None:
