@@ -4,7 +4,11 @@ there, what has to end ends, whatever the provider, the pods and this computer d
 from __future__ import annotations
 
 import functools
+import itertools
+import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,6 +26,7 @@ from tests.processes import stopped_holder
 
 HOUR_S = 3600.0
 LEASE_S = 600.0
+TOKENS = itertools.count(1)
 
 
 class Computer:
@@ -37,7 +42,7 @@ class Computer:
 
     def begin(self, who: str) -> None:
         """Another process, which remembers nothing."""
-        owner = Owner(who, f"{who}-{id(object())}")  # type: ignore[arg-type]
+        owner = Owner(who, f"{who}-{next(TOKENS)}")  # type: ignore[arg-type]
         self.world = World(self.file, owner, self.company.beat, lambda: self.caps, beat_deadline_s=None)
 
     def tend(self) -> Tended:
@@ -417,6 +422,49 @@ def test_one_that_slept_through_its_turn_does_nothing_when_it_wakes(computer: Co
     assert computer.tend().standby
     assert computer.company.calls.count("terminate") == 1  # by the other one
     assert computer.launch(id).phase is Phase.ENDING
+
+
+@pytest.mark.parametrize(("asleep", "done"), [("list", ["list"]), ("beat", ["list", "beat"]), ("bills", None)])
+def test_one_that_wakes_in_a_round_goes_on_with_nothing_of_it(
+    computer: Computer, tmp_path: Path, asleep: str, done: list[str] | None
+) -> None:
+    """Another process has the turn by then, and keeps it: what that has found is not written over."""
+    launched(computer.company, computer.ledger, acts=True)
+    second = Computer(tmp_path, computer.clock, computer.company)
+    second.begin("kernel")
+
+    def sleep(call: str, *, slept: list[int]) -> None:
+        if call == asleep and not slept:
+            slept.append(len(computer.company.calls))
+            computer.clock.true += computer.file.held_s + 1
+            assert not second.tend().standby
+            slept.append(len(computer.company.calls))
+
+    slept: list[int] = []
+    computer.company.fault = functools.partial(sleep, slept=slept)
+    assert computer.tend().standby
+    before, woken = slept
+    assert computer.company.calls[:before] == (done or computer.company.calls[:before])
+    assert computer.company.calls[woken:] == [], "nothing more was asked, said or ended"
+    assert computer.file.owner() == second.world.owner
+    assert computer.file.notes().pods != ()
+
+
+def test_one_that_was_killed_is_followed_at_once(computer: Computer, tmp_path: Path) -> None:
+    """Its lease still runs, its process does not; a process of another computer cannot be looked at."""
+    launched(computer.company, computer.ledger)
+    second = Computer(tmp_path, computer.clock, computer.company)
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        gone.wait()
+    here = Owner.here("keeper")
+    for owner, stands_by in (
+        (replace(here, pid=gone.pid, host="elsewhere"), True),
+        (replace(here, pid=gone.pid), False),
+    ):
+        assert computer.file.take(owner)
+        assert second.tend().standby is stands_by
+        computer.file.release(owner)
+        computer.file.release(second.world.owner)
 
 
 def test_a_clock_that_is_set_hands_out_no_second_lease(computer: Computer, tmp_path: Path) -> None:
