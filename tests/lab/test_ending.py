@@ -171,6 +171,23 @@ def test_a_row_says_what_may_have_ended_a_pod_that_nobody_here_did(
     assert after.brake == ("person" if "rent.ending" in verbs else "")
 
 
+def test_that_a_young_pod_is_missing_says_nothing(market: Market, company: Hiding, clock: Clock) -> None:
+    """Lists are late: a pod that was made a moment ago is in none of them, nor known by its id."""
+    id, machine = launched(company, market.ledger)
+    machine.billed_until = clock.true  # to the company's own lists it does not exist yet
+    row = find(market.ledger, id)
+    assert row is not None
+    for _ in range(5):
+        clock.true += row.lag_s / 6
+        row = ending.prove(market, row)
+    assert row.absent == ()
+
+    machine.billed_until = None
+    assert ending.prove(market, row).phase is Phase.LIVE
+    machine.billed_until = clock.true
+    assert len(looked(market, clock, id, 1).absent) == 1
+
+
 def test_a_listing_that_was_asked_for_long_ago_says_nothing(market: Market, company: Hiding, clock: Clock) -> None:
     """This process was stopped since, and others have looked meanwhile: an old absence must not count beside theirs."""
     id, _ = launched(company, market.ledger)

@@ -467,6 +467,24 @@ def test_one_that_was_killed_is_followed_at_once(computer: Computer, tmp_path: P
         computer.file.release(second.world.owner)
 
 
+@pytest.mark.parametrize(("host", "stands_by"), [("here", False), ("elsewhere", True)])
+def test_a_computer_that_was_started_anew_tends_at_once(
+    computer: Computer, tmp_path: Path, host: str, stands_by: bool
+) -> None:
+    """Whoever had the turn before is gone with the boot, though its number may be another process's by now. Between
+    computers that share a home nobody can tell, so the lease is waited for."""
+    launched(computer.company, computer.ledger)
+    owner = Owner.here("keeper")
+    assert computer.file.take(owner if host == "here" else replace(owner, host="elsewhere"))
+    anew = Computer(tmp_path, computer.clock, computer.company)
+    anew.file = TendingFile(tmp_path / "tending.json", computer.clock.now, lambda: 5.0, "boot-1")
+    anew.begin("keeper")
+
+    assert anew.tend().standby is stands_by
+    computer.clock.true += anew.file.held_s + 1
+    assert not anew.tend().standby
+
+
 def test_a_clock_that_is_set_hands_out_no_second_lease(computer: Computer, tmp_path: Path) -> None:
     launched(computer.company, computer.ledger)
     second = Computer(tmp_path, computer.clock, computer.company)
