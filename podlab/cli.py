@@ -23,6 +23,7 @@ def main() -> NoReturn:
     """The console script. Exit codes: 0 done, 1 failed, 2 not understood, 130 interrupted, 141 nobody reads the output
     any more; `pod run` gives its own."""
     _open_closed_streams()
+    _write_any_text()
     try:
         code = run(sys.argv[1:])
         sys.stdout.flush()
@@ -49,6 +50,25 @@ def _open_closed_streams() -> None:
             if nowhere != number:
                 os.close(nowhere)
             setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115  # for good
+
+
+def _write_any_text() -> None:
+    """What the terminal's encoding has no sign for, or a file's name that is no text, is written as its code: a model
+    or a command may say anything, and it must not end in a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # both are text over a descriptor
+
+
+def _json_text(fields: object) -> str:
+    """A JSON document that standard output can hold whatever its encoding: else with every sign as its code."""
+    import json
+
+    text = json.dumps(fields, ensure_ascii=False, indent=2)
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return json.dumps(fields, indent=2)
+    return text
 
 
 def _written_no_more(code: int) -> int:
@@ -175,7 +195,6 @@ def _drive(workspace: Workspace, call: Call) -> Outcome:
 
 def _show(outcome: Outcome, call: Call) -> None:
     """Show what a verb returned, unless it was its output that a person asked for."""
-    import json
     import subprocess
 
     from podlab.commands.results import Reply, document
@@ -183,7 +202,7 @@ def _show(outcome: Outcome, call: Call) -> None:
 
     value = outcome.value
     if call.args.json:
-        print(json.dumps(document(value), ensure_ascii=False, indent=2))
+        print(_json_text(document(value)))
     elif isinstance(value, Interactive) and sys.stdin.isatty():
         raise SystemExit(subprocess.call(value.argv))
     elif isinstance(value, Reply):
@@ -226,8 +245,6 @@ def _chat(workspace: Workspace, call: Call) -> int:
 
 def _complain(error: Exception, *, as_json: bool) -> int:
     """Show an error of ours: what happened, and what to do next. With --json it is a document on stdout, too."""
-    import json
-
     from podlab.display.sanitize import line as safe
     from podlab.errors import PodlabError, tracebacks_shown
     from podlab.secrets import redact
@@ -240,7 +257,7 @@ def _complain(error: Exception, *, as_json: bool) -> int:
         sys.stderr.write(redact("".join(traceback.format_exception(error))))
     if as_json:
         fields = {"kind": type(error).__name__, "message": redact(error.message), "hint": redact(error.hint)}
-        print(json.dumps({"error": fields}, ensure_ascii=False, indent=2))
+        print(_json_text({"error": fields}))
     else:
         first, *more = [safe(redact(text)) for text in error.lines()]
         told = [f"podlab: {first}", *(f"  {text}" for text in more)]

@@ -318,6 +318,25 @@ def test_a_command_whose_output_nobody_reads_is_ended() -> None:
     assert job["state"] == "cancelled"
 
 
+def test_text_that_the_terminal_has_no_sign_for_is_written_as_its_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command or a model may say anything: in a narrow encoding that is no traceback, and JSON keeps all of it."""
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    assert podlab("pod", "run", "printf", "\u00fc\u2713").stdout == "\\xfc\\u2713"
+    done = podlab("pod", "run", "--json", "printf", "\u00fc\u2713")
+    assert done.stdout.isascii() and "\u00fc\u2713" in json.loads(done.stdout)["command"]
+
+
+def test_a_files_name_that_is_no_text_is_shown(tmp_path: Path) -> None:
+    """Linux has names of any bytes; what cannot be read in one is written as its code."""
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "plain").write_text("x")
+    Path(os.fsdecode(os.fsencode(source) + b"/odd\xff")).symlink_to("nowhere")
+    done = podlab("pod", "push", str(source), str(tmp_path / "target"))
+    assert "1 left out" in done.stdout
+    assert json.loads(podlab("pod", "push", str(source), str(tmp_path / "other"), "--json").stdout)["left_out"]
+
+
 def test_what_the_disk_refuses_is_an_error_of_ours() -> None:
     """A file where a folder should be, or the other way round, is named, and there is no traceback."""
     home = Path(os.environ["PODLAB_HOME"])
