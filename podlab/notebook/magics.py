@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from IPython.display import display
+
 from podlab import errors
 from podlab.commands import table
 from podlab.commands.alarms import first
@@ -24,6 +26,8 @@ from podlab.notebook.terminal import TerminalAudience
 from podlab.notebook.values import HelpText, JsonDocument, wrapped
 from podlab.secrets import redact
 from podlab.types import JobRow
+
+Audience = CellAudience | TerminalAudience | QuietAudience
 
 
 class Interrupted(KeyboardInterrupt):
@@ -85,7 +89,7 @@ def _perform(session: Session, call: Call, *, silent: bool) -> Any:
     finally:
         audience.close(outcome.value, "") if outcome is not None else audience.close(None, problem)
     if outcome.exit_code:
-        raise _ended_badly(call, outcome, audience.streams.last_line)
+        raise _ended_badly(call, outcome, audience, silent=silent)
     if args.json:
         return JsonDocument(outcome.value)
     if isinstance(outcome.value, RentalPanel) and session.in_kernel and not silent:
@@ -111,7 +115,7 @@ def _watched(call: Call, value: Any) -> bool:
     return isinstance(value, JobRow) and call.verb.name in ("run", "attach") and not getattr(call.args, "detach", False)
 
 
-def _audience(session: Session, *, quiet: bool) -> CellAudience | TerminalAudience | QuietAudience:
+def _audience(session: Session, *, quiet: bool) -> Audience:
     audience: CellAudience | TerminalAudience
     if session.in_kernel:
         audience = CellAudience(session.shell, stages=session.config.stages, buttons=session.config.buttons)
@@ -120,14 +124,21 @@ def _audience(session: Session, *, quiet: bool) -> CellAudience | TerminalAudien
     return QuietAudience(audience) if quiet else audience
 
 
-def _ended_badly(call: Call, outcome: Outcome, last_line: str) -> PodlabError:
-    """A verb that ended with another exit code than 0 makes its cell fail, as it makes a shell script fail."""
+def _ended_badly(call: Call, outcome: Outcome, audience: Audience, *, silent: bool) -> PodlabError:
+    """A verb that ended with another exit code than 0 makes its cell fail, as it makes a shell script fail.
+
+    An exception has no value, so what the verb found is shown here: which check failed, and what to do about it.
+    """
     value = outcome.value
     if isinstance(value, JobRow):
         script = getattr(call.args, "cell", None) is not None
         named = "The script" if script else (value.command.split() or ["The command"])[0]
-        return CommandFailed(value.pod, (named,), outcome.exit_code, stderr=last_line.encode(errors="replace"))
-    return PodlabError(f"{call.verb.words} ended with status {outcome.exit_code}.")
+        last_line = audience.streams.last_line.encode(errors="replace")
+        return CommandFailed(value.pod, (named,), outcome.exit_code, stderr=last_line)
+    if not silent and not audience.shows(value):
+        display(JsonDocument(value) if call.args.json else wrapped(value))  # type: ignore[no-untyped-call]
+    hint = "Without the semicolon the cell shows what was found." if silent else "What was found is shown above."
+    return PodlabError(f"{call.verb.words} ended with status {outcome.exit_code}.", hint=hint)
 
 
 def _without_secrets(session: Session, defect: Exception) -> Exception:

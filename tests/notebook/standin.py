@@ -91,6 +91,12 @@ def boom(workspace: Any, args: Namespace) -> Work[Outcome]:
     raise PodlabError("It did not\nwork \x1b]0;x\x07at all.", hint="Try the other.") from OSError(args.cause)
 
 
+def found(workspace: Any, args: Namespace) -> Work[Outcome]:
+    """Something to show, and not all of it is well."""
+    yield from ()
+    return Outcome(Done("1 of 2 checks failed: the disk is full", {"failed": "disk"}), 1)
+
+
 def interrupted(workspace: Any, args: Namespace) -> Work[Outcome]:
     """Speaks, then waits to be interrupted, and cleans up."""
     try:
@@ -117,6 +123,7 @@ VERBS = (
     Verb("pod", "pick", "Ask which.", "standin.pick"),
     Verb("pod", "boom", "Fail.", "standin.boom",
          options=(Option("--defect", "badly", kind=bool), Option("--cause", "why"))),
+    Verb("pod", "found", "Look.", "standin.found"),
     Verb("pod", "interrupted", "Wait.", "standin.interrupted"),
 )  # fmt: skip
 

@@ -37,6 +37,13 @@ def test_loading_imports_nothing_heavy(tmp_path: Path) -> None:
         assert not {name.partition(".")[0] for name in loaded} & set(heavy)
 
 
+def test_what_was_found_stands_above_the_error_in_the_saved_notebook(kernel: Kernel) -> None:
+    said = kernel.run("%pod found")
+    assert said.error is not None and said.error["ename"] == "PodlabError"
+    (shown,) = said.shown
+    assert "the disk is full" in shown["text/plain"] and "the disk is full" in shown["text/html"]
+
+
 def test_a_value_is_html_and_text_and_can_be_assigned_or_silenced(kernel: Kernel) -> None:
     shown = kernel.run("%podlab config show").result
     assert shown is not None

@@ -136,6 +136,20 @@ def test_a_command_that_ends_badly_fails_its_cell(shell: InteractiveShell) -> No
     assert str(quiet) == str(error)
 
 
+def test_what_a_verb_found_is_shown_although_its_cell_fails(
+    shell: InteractiveShell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A check that failed, and what to do about it, are what the verb was called for; an error alone tells neither."""
+    error = ran(shell, "x = %pod found").error_in_exec
+    assert isinstance(error, PodlabError) and "ended with status 1" in str(error) and "above" in error.hint
+    assert "the disk is full" in capsys.readouterr().out
+    ran(shell, "%pod found --json")
+    assert '"failed": "disk"' in capsys.readouterr().out
+    error = ran(shell, "%pod found ;").error_in_exec
+    assert isinstance(error, PodlabError) and "semicolon" in error.hint
+    assert "the disk is full" not in capsys.readouterr().out
+
+
 def test_output_keeps_its_lines_and_loses_its_escapes(
     shell: InteractiveShell, capsys: pytest.CaptureFixture[str]
 ) -> None:
