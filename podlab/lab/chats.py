@@ -74,6 +74,15 @@ def current(workspace: Workspace, name: str | None) -> Conversation:
     return workspace.conversations[wanted]
 
 
+def is_saved(path: Path) -> bool:
+    """Whether a file is a saved conversation, which another one may replace."""
+    try:
+        Conversation.load(path.read_text("utf-8"))
+    except (ChatError, OSError, UnicodeDecodeError):
+        return False
+    return True
+
+
 def load(workspace: Workspace, path: Path, name: str | None) -> Conversation:
     """Take up a saved conversation, with the endpoint it was with or with `name`. Raises NotFound or ChatError."""
     try:

@@ -74,6 +74,11 @@ def save(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     path = Path(args.file).expanduser()
     if not path.parent.is_dir():
         raise BadArgument(f"There is no folder {path.parent}.", hint="Make it first, or choose another place.")
+    if path.exists() and not chats.is_saved(path):
+        raise BadArgument(
+            f"{path} is there already and is no saved conversation, so it was left as it is.",
+            hint="Choose another name, or remove it first.",
+        )
     replace_file(path.absolute(), conversation.dump().encode(), mode=0o600)
     return Outcome(Done(f"Saved {len(conversation.messages)} messages to {path}.", {"file": str(path)}))
 
