@@ -98,7 +98,7 @@ class Lab:
         page.wait_for_function(
             "count => [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]"
             ".filter(prompt => /\\[\\d+\\]/.test(prompt.textContent)).length >= count",
-            arg=cells, timeout=60_000,
+            arg=cells, timeout=200_000,
         )  # fmt: skip
 
 

@@ -18,12 +18,13 @@ pytestmark = pytest.mark.skipif(not Path(lab.CHROMIUM).exists(), reason=f"there 
 LOAD = "%load_ext podlab\nfrom tests.notebook import standin; standin.install()"
 HOSTILE = """\
 from IPython.display import HTML, display
-from podlab.display.html import html, notice_html, prose_html, stage_html
-from podlab.events import Notice, Stage
+from podlab.display.html import ask_html, html, notice_html, prose_html, stage_html
+from podlab.events import Ask, Notice, Stage
 from tests.display import payloads, values
 display(HTML("".join(prose_html(payload, reasoning=payload, figures=payload) for payload in payloads.MARKDOWN)))
 display(HTML("".join(html(values.made(kind, payload)) for kind in values.KINDS for payload in payloads.BARE)))
-display(HTML("".join(stage_html(Stage(p, p, 1, 3), 2) + notice_html(Notice(p, "warning")) for p in payloads.BARE)))"""
+display(HTML("".join(stage_html(Stage(p, p, 1, 3), 2) + notice_html(Notice(p, "warning")) for p in payloads.BARE)))
+display(HTML("".join(ask_html(Ask(p, "choice", p, (p, p), facts=((p, p),))) for p in payloads.BARE)))"""
 STREAMED = """\
 for payload in payloads.BARE:
     get_ipython().run_line_magic("pod", "answer --text {payload}")"""
@@ -44,6 +45,7 @@ def _outputs(page: Any) -> list[str]:
     return texts
 
 
+@pytest.mark.timeout(300)
 def test_hostile_output_runs_nothing_and_asks_for_nothing(server: lab.Lab) -> None:
     server.write("hostile.ipynb", LOAD, HOSTILE, STREAMED, CONTROL, TYPESET)
     server.outside.clear()
@@ -66,6 +68,7 @@ def test_hostile_output_runs_nothing_and_asks_for_nothing(server: lab.Lab) -> No
         assert handlers == []
 
 
+@pytest.mark.timeout(300)
 def test_a_notebook_shows_pods_an_answer_and_an_error(server: lab.Lab, tmp_path: Path) -> None:
     server.write(
         "tour.ipynb", LOAD, "%pod list", "%model catalog", "%pod stages --seconds 0.8",
@@ -113,6 +116,7 @@ def test_a_person_completes_a_pod_name(server: lab.Lab) -> None:
         )
 
 
+@pytest.mark.timeout(300)
 def test_a_price_is_asked_with_buttons_and_a_key_is_typed_hidden(server: lab.Lab, tmp_path: Path) -> None:
     """Whoever says no rents nothing; what is typed for a key is dots, and is in no output."""
     server.write(

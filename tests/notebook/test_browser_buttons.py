@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytest.importorskip("jupyterlab", reason="jupyterlab is not installed")
-pytestmark = pytest.mark.skipif(not Path(lab.CHROMIUM).exists(), reason=f"there is no Chromium at {lab.CHROMIUM}")
+pytestmark = [
+    pytest.mark.skipif(not Path(lab.CHROMIUM).exists(), reason=f"there is no Chromium at {lab.CHROMIUM}"),
+    pytest.mark.timeout(300),
+]
 
 LOAD = "%load_ext podlab\nfrom tests.notebook import standin; standin.install()"
 FOCUS = "() => document.activeElement.closest('.podlab-buttons') !== null"
