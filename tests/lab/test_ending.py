@@ -171,6 +171,27 @@ def test_a_row_says_what_may_have_ended_a_pod_that_nobody_here_did(
     assert after.brake == ("person" if "rent.ending" in verbs else "")
 
 
+def test_what_two_processes_see_at_the_same_moment_is_one_absence(
+    market: Market, company: Hiding, clock: Clock
+) -> None:
+    """Each has looked before the other wrote; whichever line comes behind theirs closes nothing."""
+    id, machine = launched(company, market.ledger)
+    company.terminate(machine.id)
+    clock.true += LATER_S
+    for _ in range(2):
+        market.ledger.append("rent.absent", id)
+        clock.true += 1.0
+    market.ledger.append("rent.ended", id)
+
+    row = find(market.ledger, id)
+    assert row is not None and row.is_open and len(row.absent) == 2
+    assert ending.prove(market, row).is_open
+    lines = len(market.ledger.entries())
+    assert ending.prove(market, row).is_open
+    assert len(market.ledger.entries()) == lines, "the same absence is not written again and again"
+    assert looked(market, clock, id, 1).phase is Phase.ENDED
+
+
 def test_that_a_young_pod_is_missing_says_nothing(market: Market, company: Hiding, clock: Clock) -> None:
     """Lists are late: a pod that was made a moment ago is in none of them, nor known by its id."""
     id, machine = launched(company, market.ledger)
