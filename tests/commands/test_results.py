@@ -117,6 +117,7 @@ VALUES: dict[str, Any] = {
     "PodPlan": rent_results.PodPlan("lab", "sandbox", True, (CANDIDATE,), 0.45),
     "RentalDetail": RENTAL,
     "RentalList": rent_results.RentalList((RENTAL,)),
+    "RentalPanel": rent_results.RentalPanel((RENTAL,), ("sandbox",)),
     "CostRow": COST,
     "CostList": rent_results.CostList((COST,), "pod", COST),
     "OrphanRow": ORPHAN,
@@ -191,6 +192,7 @@ PROMISED = {
         "worst_until worst ended_at why model notebook public_urls"
     ),
     "RentalList": "rentals",
+    "RentalPanel": "rentals asked foreign problems",
     "CostRow": ("of today_usd month_usd total_usd usd_per_hour billed_usd difference_usd pods open_pods simulated"),
     "CostList": "costs by total simulated per_day_usd total_limit_usd notes limit left_out",
     "OrphanRow": "name provider simulated owner state found usd_per_hour rental_id launch created_at fix",
