@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from podlab import settings
 from podlab.commands.drive import drive
-from podlab.lab import renting
+from podlab.lab import attempts, renting
 from podlab.lab.crew import Here
 from podlab.lab.launches import Launch, all_launches
 from podlab.lab.market import Market
@@ -79,8 +81,12 @@ def shop(
     path.chmod(0o600)
     workspace = Workspace.open()
     market = Market(Ledger(now=now), company, now, lambda seconds: time.sleep(seconds / speed))
+    patch = pytest.MonkeyPatch()
+    # A computer that is busy for a moment has not slept, however fast time passes here.
+    patch.setattr(attempts, "LATE_S", attempts.LATE_S * speed)
     try:
         yield Shop(running, workspace, market, Alone(workspace, market, patience=Patience(poll_s=0.2 * speed)))
     finally:
+        patch.undo()
         workspace.close()
         running.stop()
