@@ -6,6 +6,7 @@ provider's id is on the disk before anything else is done with the pod, and what
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -79,7 +80,7 @@ class Crew(Protocol):
         """See to it that somebody on this computer tends what is rented. "": so it is; else why nobody does."""
         ...
 
-    def start(self, launch_id: str, candidate: Candidate, policy: Policy) -> tuple[tuple[str, ...], Mapping[str, str]]:
+    def start(self, launch: Launch, candidate: Candidate) -> tuple[tuple[str, ...], Mapping[str, str]]:
         """The container's start command and the environment it needs, podlab's public SSH key included."""
         ...
 
@@ -101,7 +102,7 @@ class Crew(Protocol):
 
 @dataclass(frozen=True)
 class Agreed:
-    """What a person said yes to."""
+    """What a person said yes to. The deadline of `policy` is put off to when the intent is written."""
 
     wish: RentWish
     policy: Policy
@@ -165,9 +166,17 @@ def intend(market: Market, agreed: Agreed, candidate: Candidate, crew: Crew, lau
             raise AlreadyExists(f"There is a pod {name!r} already.", hint="Choose another name.")
         simulated = candidate.offer.simulated
         check_order(launches, candidate.usd_per_hour, caps, now, simulated=simulated)
-        return {**_intent(agreed, candidate, name), **told, **market.stamp()}
+        # By the very clock that the row gets its time from: the deadline counts from there.
+        ttl_s = agreed.wish.ttl_s
+        policy = replace(agreed.policy, deadline_at=None if ttl_s is None else market.now() + ttl_s)
+        return {**_intent(agreed, candidate, name), **policy_fields(policy), **told, **market.stamp()}
 
-    market.ledger.append_checked("rent.ask", launch_id, decide)
+    try:
+        market.ledger.append_checked("rent.ask", launch_id, decide)
+    except KeyboardInterrupt:  # nothing was asked yet, whether or not the row is there
+        with contextlib.suppress(StateDamaged):
+            market.ledger.append("rent.refused", launch_id, why="interrupted before it was asked for")
+        raise
     found = find(market.ledger, launch_id)
     assert found is not None, "a row that was just written is read"
     return found
@@ -182,9 +191,9 @@ def free_name(used: Iterable[str], taken: Collection[str], now: float) -> str:
     return f"{day}{max(numbers, default=0) + 1:03d}"
 
 
-def order_of(wish: RentWish, candidate: Candidate, launch: Launch, crew: Crew, policy: Policy) -> Order:
+def order_of(wish: RentWish, candidate: Candidate, launch: Launch, crew: Crew) -> Order:
     """What the provider is asked for."""
-    command, env = crew.start(launch.id, candidate, policy)
+    command, env = crew.start(launch, candidate)
     offer = candidate.offer
     return Order(
         launch.order_name, offer.gpu_id, offer.gpu_count, offer.cloud,
@@ -226,13 +235,13 @@ def _intent(agreed: Agreed, candidate: Candidate, name: str) -> dict[str, str]:
         "stopped_usd_per_hour": repr(candidate.stopped_usd_per_hour), "model": wish.for_model or "",
         "notebook": wish.notebook, "simulated": "yes" if offer.simulated else "no",
         "wish": replace(wish, name=name).text(),
-    } | policy_fields(agreed.policy)  # fmt: skip
+    }  # fmt: skip
 
 
 def _rented(held: _Held) -> Work[None]:
     """Ask for the pod and write down what came."""
     yield Stage("rented", f"Renting {held.candidate.title} as {held.launch.name}")
-    order = order_of(held.agreed.wish, held.candidate, held.launch, held.crew, held.agreed.policy)
+    order = order_of(held.agreed.wish, held.candidate, held.launch, held.crew)
     rental = yield from _asked(held, order)
     if rental is None:
         row = find(held.market.ledger, held.launch.id)

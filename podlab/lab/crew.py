@@ -14,7 +14,7 @@ from podlab.lab.market import Market
 from podlab.lab.money import Caps
 from podlab.lab.readiness import Patience
 from podlab.lab.start_command import Pace, start_command
-from podlab.renting import Armed, Policy, Rental
+from podlab.renting import Armed, Rental
 from podlab.transport.host_keys import checked_fingerprint
 
 if TYPE_CHECKING:
@@ -51,13 +51,17 @@ class Here:
         self._workspace.brake()
         return ensure_keeper(self._workspace)
 
-    def start(self, launch_id: str, candidate: Candidate, policy: Policy) -> tuple[tuple[str, ...], Mapping[str, str]]:
+    def start(self, launch: Launch, candidate: Candidate) -> tuple[tuple[str, ...], Mapping[str, str]]:
         """podlab's own start command, with its dead-man switch; and the key that opens the pod."""
         made = start_command(
-            launch_id, policy, now=self._market.now(), usd_per_hour=candidate.usd_per_hour,
+            launch.id, launch.policy, now=self._believed(launch), usd_per_hour=candidate.usd_per_hour,
             stopped_usd_per_hour=candidate.stopped_usd_per_hour, pace=self._pace,
         )  # fmt: skip
         return made.argv, made.env | {"PUBLIC_KEY": rented.public_key()}
+
+    def _believed(self, launch: Launch) -> float:
+        """The time for what travels as seconds left: a clock that was set since the intent must not change them."""
+        return launch.asked.at + self._market.moment().since(launch.asked)
 
     def keep(self, launch: Launch, rental: Rental) -> None:
         """Into config.toml."""
@@ -92,9 +96,7 @@ class Here:
     def beat(self, launch: Launch) -> Armed:
         """A word to its switch."""
         pod = rented.pod_of(launch)
-        # The seconds that are left travel: a clock that was set since the order must not make them fewer.
-        now = launch.asked.at + self._market.moment().since(launch.asked)
-        return heartbeat.beat(self._workspace.transport(pod), launch, now=now)
+        return heartbeat.beat(self._workspace.transport(pod), launch, now=self._believed(launch))
 
     def cuda(self, launch: Launch) -> str:
         """As the driver's own library tells its cards."""

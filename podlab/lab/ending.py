@@ -1,7 +1,7 @@
 """The end of a pod: asked for until it is proven. Idempotent, and tolerant of whatever the provider does.
 
     end(market, launch, why=..., brake=...)     write down that it has to end, and ask
-    look(market, launch, listed, at)            what one listing says of it; may write, ask again, or close the row
+    look(market, launch, listing)               what one listing says of it; may write, ask again, or close the row
     prove(market, launch)                       one look of its own
     until_proven(market, launch)                looks until the row is closed
 
@@ -12,6 +12,7 @@ provider did not know the pod twice, `Launch.gap_s` apart, and not before a new 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from podlab.errors import NotAllowed, NotFound, PodlabError, ProviderError, StateDamaged
@@ -19,7 +20,7 @@ from podlab.events import Stage, Work
 from podlab.lab.launches import Launch, Moment, Phase, all_launches, find, price
 from podlab.lab.market import Market
 from podlab.lab.money import limit
-from podlab.providers.base import DEADLINE_S
+from podlab.providers.base import DEADLINE_S, Provider
 from podlab.renting import Rental, RentalState
 from podlab.units import duration_text
 
@@ -64,8 +65,24 @@ def push(market: Market, launch: Launch) -> str:
         wanted = launch.ids or tuple(rental.id for rental in _of(launch, provider.list()))
     except PodlabError as error:
         return error.message
-    problems = [said for each in wanted if (said := _terminate(market, launch, each))]
+    problems = [said for each in wanted if (said := _terminate(provider, launch, each))]
     return "; ".join(problems)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a provider listed, asked for at `at`. `provider` is who answered: a key that is set meanwhile makes another
+    one, and what one account shows says nothing of another's."""
+
+    provider: Provider
+    rentals: tuple[Rental, ...]
+    at: float
+
+
+def listing(market: Market, name: str) -> Listing:
+    """All pods of a provider now. Raises ProviderError when it gave no usable answer."""
+    at, provider = market.now(), market.provider(name)
+    return Listing(provider, provider.list(), at)
 
 
 def prove(market: Market, launch: Launch) -> Launch:
@@ -73,32 +90,30 @@ def prove(market: Market, launch: Launch) -> Launch:
 
     Raises ProviderError when the provider gave no usable answer, StateDamaged when the ledger cannot be written.
     """
-    at = market.now()
-    listed = market.provider(launch.provider).list()
-    return look(market, launch, listed, at)
+    return look(market, launch, listing(market, launch.provider))
 
 
-def look(market: Market, launch: Launch, listed: Sequence[Rental], at: float) -> Launch:
-    """What a listing that was asked for at `at` says of a launch, written down; what has to end is asked to.
+def look(market: Market, launch: Launch, shown: Listing) -> Launch:
+    """What a listing says of a launch, written down; what has to end is asked to.
 
     A pod that is missing from it is asked for by its id before it counts as absent. Raises as `prove` does.
     """
     launch = find(market.ledger, launch.id) or launch
-    rentals = _of(launch, listed)
+    rentals = _of(launch, shown.rentals)
     if not any(rental.state is not RentalState.TERMINATED for rental in rentals):
-        rentals += _asked_for(market, launch, {rental.id for rental in rentals})
-    if market.now() - at > STALE_S:
+        rentals += _asked_for(shown.provider, launch, {rental.id for rental in rentals})
+    if market.now() - shown.at > STALE_S:
         return launch
     alive = sorted(
         (rental for rental in rentals if rental.state is not RentalState.TERMINATED),
         key=lambda rental: (rental.created_at or 0.0, rental.id),
     )
     if not alive:
-        return _missed(market, launch, named=bool(rentals))
-    launch = _seen(market, launch, alive)
+        return _missed(market, launch, shown.provider, named=bool(rentals))
+    launch = _seen(market, launch, shown.provider, alive)
     for rental in alive:
         if launch.phase is Phase.ENDING or rental.id != launch.rental_id:
-            _terminate(market, launch, rental.id)
+            _terminate(shown.provider, launch, rental.id)
     return launch
 
 
@@ -138,17 +153,16 @@ def _of(launch: Launch, rentals: Sequence[Rental]) -> tuple[Rental, ...]:
     )  # fmt: skip
 
 
-def _asked_for(market: Market, launch: Launch, told: Collection[str]) -> tuple[Rental, ...]:
+def _asked_for(provider: Provider, launch: Launch, told: Collection[str]) -> tuple[Rental, ...]:
     """The pods of a launch that the provider knows by id, but for those it has `told` of: a listing may be late, cut or
     hide some."""
-    provider = market.provider(launch.provider)
     asked = (provider.get(each) for each in launch.ids if each not in told)
     return tuple(rental for rental in asked if rental is not None)
 
 
-def _terminate(market: Market, launch: Launch, rental_id: str) -> str:
+def _terminate(provider: Provider, launch: Launch, rental_id: str) -> str:
     try:
-        market.provider(launch.provider).terminate(rental_id)
+        provider.terminate(rental_id)
     except NotFound:
         return ""
     except PodlabError as error:
@@ -156,7 +170,7 @@ def _terminate(market: Market, launch: Launch, rental_id: str) -> str:
     return ""
 
 
-def _seen(market: Market, launch: Launch, alive: Sequence[Rental]) -> Launch:
+def _seen(market: Market, launch: Launch, provider: Provider, alive: Sequence[Rental]) -> Launch:
     """Write down what is new of pods that are there."""
     ledger, before = market.ledger, launch
     first = next((rental for rental in alive if rental.id == launch.rental_id), alive[0])
@@ -169,9 +183,8 @@ def _seen(market: Market, launch: Launch, alive: Sequence[Rental]) -> Launch:
     for rental in alive:
         if rental is not first and rental.id not in launch.ids:
             ledger.append("rent.extra", launch.id, rental=rental.id)
-    identity = market.provider(launch.provider).identity
-    if launch.keys and identity and identity not in launch.keys:
-        ledger.append("rent.key", launch.id, key=identity)
+    if launch.keys and provider.identity and provider.identity not in launch.keys:
+        ledger.append("rent.key", launch.id, key=provider.identity)
     launch = find(ledger, launch.id) or before
     return _noted(market, launch, first) if first.id == launch.rental_id else launch
 
@@ -190,7 +203,7 @@ def _noted(market: Market, launch: Launch, rental: Rental) -> Launch:
     return find(market.ledger, launch.id) or launch
 
 
-def _missed(market: Market, launch: Launch, *, named: bool) -> Launch:
+def _missed(market: Market, launch: Launch, provider: Provider, *, named: bool) -> Launch:
     """Write down that the provider knows nothing of a pod, or has `named` it terminated; close its row once that is
     proven. That a young pod is missing says nothing."""
     if launch.is_open and not named:
@@ -199,7 +212,7 @@ def _missed(market: Market, launch: Launch, *, named: bool) -> Launch:
     if not launch.is_open or not (named or _would_be_listed(launch, now)):
         return launch
     if not named:
-        _check_account(market, launch)
+        _check_account(market, launch, provider)
     if not launch.absent or now.since(launch.absent[-1]) >= launch.gap_s:
         market.ledger.append("rent.absent", launch.id, **market.stamp())
         launch = find(market.ledger, launch.id) or launch
@@ -235,13 +248,12 @@ def _with_answer(market: Market, launch: Launch) -> Launch:
     return launch
 
 
-def _check_account(market: Market, launch: Launch) -> None:
+def _check_account(market: Market, launch: Launch, provider: Provider) -> None:
     """Refuse to believe an absence that another account's key shows: every pod is absent there.
 
     Another key of the same account is believed once anything vouches for that: a pod that was seen with both, or a
     bill for this one. Raises NotAllowed saying what to do.
     """
-    provider = market.provider(launch.provider)
     identity = provider.identity
     if not identity or not launch.keys or identity in _same_account(market, launch):
         return

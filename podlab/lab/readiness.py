@@ -24,7 +24,7 @@ from podlab.errors import (
 from podlab.events import Stage, Work
 from podlab.lab.attempts import BadDraw
 from podlab.lab.brakes import is_armed
-from podlab.lab.ending import look
+from podlab.lab.ending import listing, look
 from podlab.lab.launches import LAG_S, Launch, Phase, find
 from podlab.lab.market import Market
 from podlab.lab.start_command import Heard, Hearing
@@ -220,8 +220,8 @@ class _Arrival:
         now = self.market.ticks()
         is_new = self.market.moment().since(self.launch.asked) < 2 * LAG_S
         if is_new and now - self._listed_at >= LIST_S:
-            self._listed_at, at = now, self.market.now()
-            look(self.market, self.launch, provider.list(), at)
+            self._listed_at = now
+            look(self.market, self.launch, listing(self.market, self.launch.provider))
         return provider.get(self.rental.id)
 
     def _take(self, found: Rental) -> None:

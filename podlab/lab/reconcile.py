@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from podlab.errors import PodlabError
-from podlab.lab.ending import look
+from podlab.lab.ending import Listing, listing, look
 from podlab.lab.launches import LAG_S, Launch, Phase, all_launches
 from podlab.lab.market import Market
 from podlab.providers.base import Provider
@@ -60,8 +60,9 @@ def reconcile(market: Market, *, providers: Iterable[str] = (), bills: bool = Fa
     return merged([_of_provider(market, name, before, bills=bills) for name in names])
 
 
-def listed(market: Market, name: str, rentals: Sequence[Rental], at: float) -> Reconciled:
-    """What one listing of a provider, asked for at `at`, says; ours is written down and acted on as `look` does."""
+def listed(market: Market, name: str, shown: Listing) -> Reconciled:
+    """What one listing of a provider says; ours is written down and acted on as `look` does."""
+    rentals = shown.rentals
     before = tuple(launch for launch in all_launches(market.ledger) if launch.provider == name)
     ours: list[Owned] = []
     gone: list[Launch] = []
@@ -71,7 +72,7 @@ def listed(market: Market, name: str, rentals: Sequence[Rental], at: float) -> R
         if not launch.is_open and not any(rental.state in BILLING for rental in mine):
             continue
         try:
-            after = look(market, launch, rentals, at)
+            after = look(market, launch, shown)
         except PodlabError as error:
             problems.append(f"{launch.name}: {error.message}")
             after = launch
@@ -106,15 +107,14 @@ def _of_provider(market: Market, name: str, before: Sequence[Launch], *, bills: 
         provider = market.provider(name)
         if not provider.rents:
             return Reconciled()
-        at = market.now()
-        rentals = provider.list()
+        shown = listing(market, name)
     except PodlabError as error:
         return Reconciled(ours=open_rows, problems=(f"{name} could not be asked: {error.message}",))
-    found = listed(market, name, rentals, at)
+    found = listed(market, name, shown)
     if not bills:
         return found
     try:
-        return merged([found, Reconciled(unlisted=tuple(_unlisted(market, provider, rentals)))])
+        return merged([found, Reconciled(unlisted=tuple(_unlisted(market, shown.provider, shown.rentals)))])
     except PodlabError as error:
         return merged([found, Reconciled(problems=(f"The bills of {name} could not be read: {error.message}",))])
 

@@ -334,11 +334,6 @@ class _Walk:
         self.bad: set[str] = set()
         """Data centers that gave a machine that was no good."""
 
-    def _policy(self) -> Policy:
-        """The deadline counts from when a pod is rented, not from when its price was read."""
-        ttl_s = self.quoted.wish.ttl_s
-        return replace(self.quoted.policy, deadline_at=None if ttl_s is None else self.market.now() + ttl_s)
-
     def once(self, found: RentPlan) -> Work[Launch]:
         """Try every candidate. Raises OutOfStock with the trail when none came, BadOrder where none was accepted."""
         self.trail, self.refusals = [], []
@@ -364,7 +359,7 @@ class _Walk:
                 self.trail.append(f"{candidate.title}: only where machines were bad ({', '.join(sorted(self.bad))})")
                 return None
             try:
-                agreed = Agreed(wish, self._policy())
+                agreed = Agreed(wish, self.quoted.policy)
                 return (yield from attempt(self.market, agreed, place, self.crew))
             except (OutOfStock, NotAllowed) as error:
                 self.trail.append(f"{candidate.title}: {error.message}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from podlab.errors import PodlabError, RateLimited, RentalFailed, StateDamaged
 from podlab.events import Stage, Work
-from podlab.lab.ending import look
+from podlab.lab.ending import listing, look
 from podlab.lab.launches import Launch
 from podlab.lab.market import Market
 from podlab.renting import Rental, RentalState
@@ -29,10 +29,9 @@ def settle(market: Market, launch: Launch) -> Work[Rental | None]:
     while True:
         asked_first_s = wait_s
         try:
-            at = market.now()
-            listed = market.provider(launch.provider).list()
-            launch = look(market, launch, listed, at)
-            found = next((rental for rental in listed if rental.id == launch.rental_id), None)
+            shown = listing(market, launch.provider)
+            launch = look(market, launch, shown)
+            found = next((rental for rental in shown.rentals if rental.id == launch.rental_id), None)
             if found is not None and found.state is not RentalState.TERMINATED:
                 return found
             if not launch.is_open:

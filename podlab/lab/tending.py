@@ -158,16 +158,14 @@ class _Round:
             self._alarms.append(f"The caps on money are {before}: {error.message}")
         return self._world.known_caps or Caps()
 
-    def _listed(self, name: str) -> tuple[float, tuple[Rental, ...]] | None:
-        """When the provider was asked, and all its pods; None when it did not answer, or is to be left alone."""
+    def _listed(self, name: str) -> ending.Listing | None:
+        """All pods of a provider; None when it did not answer, or is to be left alone."""
         if not self._world.tries.is_due(f"list {name}"):
             return None
         self._ours()
-        at = self._market.now()
         note = self._providers.get(name, ProviderNote(name))
         try:
-            provider = self._market.provider(name)
-            rentals = provider.list()
+            shown = ending.listing(self._market, name)
         except PodlabError as error:
             self._world.tries.failed(f"list {name}", error)
             self._providers[name] = replace(note, problem=error.message)
@@ -183,24 +181,22 @@ class _Round:
             return None
         self._world.tries.done(f"list {name}")
         self._providers[name] = replace(
-            note, answered_at=self._market.now(), identity=provider.identity, problem=""
+            note, answered_at=self._market.now(), identity=shown.provider.identity, problem=""
         )  # fmt: skip
-        return at, rentals
+        return shown
 
-    def _followed(
-        self, launch: Launch, answer: tuple[float, tuple[Rental, ...]] | None, known: dict[str, Launch]
-    ) -> Rental | None:
+    def _followed(self, launch: Launch, answer: ending.Listing | None, known: dict[str, Launch]) -> Rental | None:
         """Write down what a listing says of a pod; the pod itself, if it is there."""
         if answer is None:
             if launch.phase is Phase.ENDING and self._world.tries.is_due(f"end {launch.id}"):
                 self._ours()
                 self._push(launch)
             return None
-        at, rentals = answer
+        rentals = answer.rentals
         if not self._damaged:
             self._ours()
             try:
-                known[launch.id] = launch = ending.look(self._market, launch, rentals, at)
+                known[launch.id] = launch = ending.look(self._market, launch, answer)
             except PodlabError as error:  # it is held against the rules all the same
                 self._say(f"{launch.name}: {error.message}", alarm=isinstance(error, StateDamaged))
         elif launch.phase is Phase.ENDING:
@@ -241,11 +237,11 @@ class _Round:
         ended_at = launch.ended_at
         return not launch.is_open and ended_at is not None and 0 <= self._market.now() - ended_at < COMES_BACK_S
 
-    def _came_back(self, launch: Launch, answer: tuple[float, tuple[Rental, ...]] | None) -> bool:
+    def _came_back(self, launch: Launch, answer: ending.Listing | None) -> bool:
         """Whether a listing shows what was proven gone, or refused."""
         return answer is not None and any(
             (rental.id in launch.ids or rental.name == launch.order_name) and rental.state in BILLING
-            for rental in answer[1]
+            for rental in answer.rentals
         )
 
     # What is done

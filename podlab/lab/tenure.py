@@ -193,8 +193,7 @@ def _until(market: Market, launch: Launch, is_so: Callable[[Rental], bool], what
     begun_at, said = market.ticks(), ""
     while True:
         try:
-            at = market.now()
-            launch = ending.look(market, launch, market.provider(launch.provider).list(), at)
+            launch = ending.prove(market, launch)
             rental = market.provider(launch.provider).get(launch.rental_id or "")
             if rental is not None and is_so(rental):
                 return rental

@@ -31,7 +31,7 @@ from podlab.lab.launches import Launch, Moment, all_launches
 from podlab.lab.market import Market
 from podlab.lab.money import Caps
 from podlab.ledger import Entry, Ledger
-from podlab.renting import Account, Armed, Bill, Offer, OfferQuery, Order, Policy, Rental, RentalLine, RentalState
+from podlab.renting import Account, Armed, Bill, Offer, OfferQuery, Order, Rental, RentalLine, RentalState
 from podlab.sandbox.meter import buckets
 from podlab.sandbox.records import PodRecord, Problem, Status, Wanted
 from podlab.types import Pod
@@ -124,17 +124,13 @@ class Desk:
 
     name, rents, simulated, lag_s = NAME, True, True, 120.0
 
-    def __init__(self, town: Town, process: Process) -> None:
-        self._town, self._process = town, process
+    def __init__(self, town: Town, process: Process, *, elsewhere: bool = False) -> None:
+        """`elsewhere`: with the key of another account, in which nothing of ours is."""
+        self._town, self._process, self._is_elsewhere = town, process, elsewhere
 
     @property
     def identity(self) -> str:
-        return "another account's" if self._elsewhere() else "ours"
-
-    def _elsewhere(self) -> bool:
-        """Whether the key of now is another account's, in which nothing of ours is."""
-        begins, ends = self._town.elsewhere
-        return begins <= self._town.clock.now < ends
+        return "another account's" if self._is_elsewhere else "ours"
 
     def adopt(self, name: str, address: str, *, models_path: str | None = None) -> Pod:
         raise NotImplementedError
@@ -146,7 +142,7 @@ class Desk:
         self._read("bills")
         self._town.company.advance()
         spans = buckets("hour", since, until)
-        return () if self._elsewhere() else tuple(
+        return () if self._is_elsewhere else tuple(
             Bill(each.id, each.begins_at, each.ends_at, each.usd) for each in self._town.company.meter.amounts(spans)
         )  # fmt: skip
 
@@ -161,7 +157,7 @@ class Desk:
 
     def list(self) -> tuple[Rental, ...]:
         fault = self._read("list")
-        if self._elsewhere():
+        if self._is_elsewhere:
             return ()
         rentals = tuple(self._rental(pod) for pod in self._town.company.listed(cluster_pods=True))
         ours = {made.id for made in self._town.made}
@@ -169,7 +165,7 @@ class Desk:
 
     def get(self, rental_id: str) -> Rental | None:
         fault = self._read("get")
-        if self._elsewhere():
+        if self._is_elsewhere:
             return None
         try:
             found = self._rental(self._town.company.get(rental_id))
@@ -182,7 +178,7 @@ class Desk:
         since: float | None = None, follow: bool = False,
     ) -> Iterator[RentalLine]:  # fmt: skip
         self._read("logs")
-        if self._elsewhere():
+        if self._is_elsewhere:
             raise NotFound("no such pod")
         book = self._town.company.books.get(rental_id)
         if book is None:
@@ -201,7 +197,7 @@ class Desk:
         }  # fmt: skip
         if fault in certain:
             raise certain[fault]
-        if self._elsewhere():  # that account is its owner's business
+        if self._is_elsewhere:  # that account is its owner's business
             raise OutOfFunds("no money")
         if fault == "lost":
             raise OutcomeUnknown("the answer was lost")
@@ -232,7 +228,7 @@ class Desk:
             raise WrongState("it is locked")
         if fault == "lost":
             raise OutcomeUnknown("the answer was lost")
-        if fault != "ignored" and not self._elsewhere():
+        if fault != "ignored" and not self._is_elsewhere:
             try:
                 self._town.company.terminate(rental_id)
             except Problem as problem:
@@ -259,7 +255,7 @@ class Desk:
         }  # fmt: skip
         if fault in refusals:
             raise refusals[fault]
-        if self._elsewhere():
+        if self._is_elsewhere:
             raise NotFound("no such pod")
         try:
             made = town.company.act(rental_id, action)
@@ -374,8 +370,9 @@ class Crew:
     def watched(self) -> str:
         return ""
 
-    def start(self, launch_id: str, candidate: Candidate, policy: Policy) -> tuple[tuple[str, ...], Mapping[str, str]]:
-        left_s = 1e6 if policy.deadline_at is None else policy.deadline_at - self._town.wall()
+    def start(self, launch: Launch, candidate: Candidate) -> tuple[tuple[str, ...], Mapping[str, str]]:
+        deadline_at, moment = launch.policy.deadline_at, Moment.of(self._town.wall(), self._town.stamp())
+        left_s = 1e6 if deadline_at is None else deadline_at - launch.asked.at - moment.since(launch.asked)
         return ("sleep", "infinity"), {"PUBLIC_KEY": "ssh-ed25519 AAAA", LEFT: repr(left_s)}
 
     def keep(self, launch: Launch, rental: Rental) -> None:

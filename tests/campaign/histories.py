@@ -12,7 +12,7 @@ from tests.campaign.clockwork import Blow, Clockwork, Killed, Process
 from tests.campaign.desk import DRAWS, FAULTS
 from tests.campaign.town import Town
 
-LONGEST_S = 3000.0
+LONGEST_S = 4500.0
 """Behind the deadline of any pod, its lease, its grace and the proof of its end."""
 STEPS = tuple(FAULTS)
 

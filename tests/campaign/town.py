@@ -160,12 +160,12 @@ class Town:
         return fault if fault in FAULTS.get(what, ()) else ""
 
     def market(self, process: Process) -> Market:
-        desk = Desk(self, process)
 
         def provider(name: str) -> Desk:
             if process.dead:
                 raise Killed
-            return desk
+            begins, ends = self.elsewhere
+            return Desk(self, process, elsewhere=begins <= self.clock.now < ends)
 
         return Market(
             Watched(self, process), provider, self.wall, lambda seconds: self.clock.wait(process, seconds),
@@ -341,7 +341,7 @@ class Town:
         if tended:
             found += [
                 f"the row of {row.order_name} is still {row.phase}" for row in all_launches(self.ledger)
-                if row.is_open and not self._is_kept(row)
+                if row.is_open and not self._is_kept(row) and "ours" in row.keys
             ]  # fmt: skip
             if (together_s := self.together_s()) > TOGETHER_S:
                 found.append(f"two pods of one order were billed together for {together_s:.0f} s")

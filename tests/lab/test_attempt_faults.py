@@ -75,7 +75,7 @@ class Crew:
     def watched(self) -> str:
         return ""
 
-    def start(self, launch_id: str, candidate: Candidate, policy: Policy) -> tuple[tuple[str, ...], Mapping[str, str]]:
+    def start(self, launch: Launch, candidate: Candidate) -> tuple[tuple[str, ...], Mapping[str, str]]:
         return (), {}
 
     def keep(self, launch: Launch, rental: Rental) -> None:

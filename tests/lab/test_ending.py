@@ -214,9 +214,10 @@ def test_a_listing_that_was_asked_for_long_ago_says_nothing(market: Market, comp
     id, _ = launched(company, market.ledger)
     clock.true += LATER_S
     company.terminate(next(iter(company.machines)))
-    asked_at, listed = clock.now(), company.list()
+    shown, row = ending.listing(market, "memory"), find(market.ledger, id)
+    assert row is not None
     clock.true += ending.STALE_S + 1
 
-    after = ending.look(market, find(market.ledger, id), listed, asked_at)  # type: ignore[arg-type]
+    after = ending.look(market, row, shown)
 
     assert after.absent == () and after.is_open
