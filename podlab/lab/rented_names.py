@@ -32,7 +32,7 @@ def launch_meant(workspace: Workspace, ledger: Ledger, name: str | None) -> Laun
     if pod is not None and (known := next((each for each in called if each.id == pod.id), None)) is not None:
         return known
     # By the name that it was rented by only where no other pod has that now.
-    rented_as = {each.id: each.name for each in launches if pod is None}
+    rented_as = {each.id: each.order_name.rpartition("-")[0] for each in launches if pod is None}
     for open_only in (True, False):
         among = launch_list(called, open_only=open_only)
         found = [each for each in among if text in (each.name, each.id, each.order_name, *each.ids)]
