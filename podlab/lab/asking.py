@@ -44,15 +44,20 @@ class LockedAsking:
             try:
                 yield
             finally:
-                path.unlink(missing_ok=True)
+                _remove(path)
 
     def is_held(self, launch_id: str) -> bool:
         """Whether a process holds it. The file of one that was killed is removed."""
         path = _folder() / launch_id
         if is_locked(path):
             return True
-        path.unlink(missing_ok=True)
+        _remove(path)
         return False
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):  # one that stays says nothing: nobody holds it
+        path.unlink()
 
 
 def _folder() -> Path:

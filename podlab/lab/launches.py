@@ -347,7 +347,7 @@ def _live(launch: Launch, told: dict[str, str], at: float) -> Launch:
         seen=launch.seen or Moment.of(at, told),
     )  # fmt: skip
     if launch.phase is Phase.ASKED:
-        return replace(live, phase=Phase.LIVE, absent_at=(), absent=())
+        return replace(live, phase=Phase.LIVE, absent_at=(), absent=(), why="")  # why it was unclear is over
     return _present(live, told)
 
 

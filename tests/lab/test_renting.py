@@ -151,7 +151,7 @@ def test_a_pod_whose_answer_was_lost_is_found_and_never_asked_for_again(quick_sh
 
     (pod,) = quick_shop.running.company.pods.values()
     assert (pod.id, pod.name) == (launch.rental_id, launch.order_name)
-    assert launch.unclear and launch.phase is Phase.LIVE
+    assert launch.unclear and launch.phase is Phase.LIVE and launch.why == ""
     assert verbs(quick_shop)[:3] == ["rent.ask", "rent.unclear", "rent.live"]
 
 
