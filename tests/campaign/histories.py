@@ -14,6 +14,9 @@ from tests.campaign.town import Town
 
 LONGEST_S = 4500.0
 """Behind the deadline of any pod, its lease, its grace and the proof of its end."""
+QUIET_S = 300.0
+"""So long after nothing is rented or asked for any more a history has ended: no list is later than that."""
+TENDERS = ("keeper", "kernel", "reloaded")
 STEPS = tuple(FAULTS)
 
 
@@ -105,14 +108,32 @@ def play(plan: Plan, town: Town | None = None) -> Played:
         + (plan.down[1] if plan.down else 0.0)
         + (plan.elsewhere[1] if plan.elsewhere else 0.0)
     )
+    over_s = 0.0
     for passed_s in range(0, int(longest_s), 60):
         clock.run(begun_at + passed_s)
         town.check_rows()
-    tenders = [each for name, each in found.processes.items() if name in ("keeper", "kernel", "reloaded")]
+        busy = passed_s < _last_event_s(plan) or not all(map(_has_ended, found.processes.values()))
+        over_s = 0.0 if busy or town.is_open() else over_s + 60.0
+        if over_s > QUIET_S:
+            break
+    tenders = [each for name, each in found.processes.items() if name in TENDERS]
     tended = not all(each.dead for each in tenders)
     found.violations = town.verdict(tended=tended)
     found.violations += [said for each in found.processes.values() for said in _ended(each)]
     return found
+
+
+def _last_event_s(plan: Plan) -> float:
+    """When the last thing happens that a plan has a time for."""
+    spans = (plan.down, plan.elsewhere, plan.reboot)
+    return max(
+        plan.dies_after_s or 0.0, *(sum(span) for span in spans if span is not None),
+        *(after_s for after_s, _ in plan.jumps), 0.0, 0.0,
+    )  # fmt: skip
+
+
+def _has_ended(process: Process) -> bool:
+    return process.name in TENDERS or process.done or process.dead
 
 
 def _cut(town: Town, lasts_s: float) -> None:

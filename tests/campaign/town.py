@@ -319,6 +319,12 @@ class Town:
                 said = "no row names it" if row is None else f"its row is {row.phase}"
                 self.violations.append(f"{made.id} ({made.name}) lives, and {said}")
 
+    def is_open(self) -> bool:
+        """Whether anything of ours is billed, or counts as such."""
+        return any(made.status is not Status.TERMINATED for made in self.made) or any(
+            row.is_open for row in all_launches(self.ledger)
+        )
+
     def closed(self, entry: Entry) -> None:
         """A row was closed: nothing of it may live."""
         row = next((each for each in all_launches(self.ledger) if each.id == entry.subject), None)
