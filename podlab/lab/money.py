@@ -309,12 +309,12 @@ def _check_left(same: Sequence[Launch], together: float, caps: Caps, now: float)
 
 def day_used_up(launches: Iterable[Launch], caps: Caps, now: float) -> str:
     """The day's cap in words when it is used up, else "". Launches of one kind."""
-    return _used_up(tuple(launches), Caps(per_day_usd=caps.per_day_usd), now)
+    return "" if caps.per_day_usd is None else _used_up(tuple(launches), Caps(per_day_usd=caps.per_day_usd), now)
 
 
 def total_used_up(launches: Iterable[Launch], caps: Caps, now: float) -> str:
     """The same for the cap on all pods together."""
-    return _used_up(tuple(launches), Caps(total_usd=caps.total_usd), now)
+    return "" if caps.total_usd is None else _used_up(tuple(launches), Caps(total_usd=caps.total_usd), now)
 
 
 def _used_up(launches: Sequence[Launch], caps: Caps, now: float) -> str:

@@ -267,10 +267,10 @@ class _Round:
             total_cap=money.total_used_up(self._same_kind(launch), self._caps, self._latest()),
         )  # fmt: skip
 
-    def _same_kind(self, launch: Launch) -> tuple[Launch, ...]:
+    def _same_kind(self, launch: Launch) -> Iterator[Launch]:
         """Every launch of real money, or of pretended, with its time as its clocks tell it."""
         same = money.of_kind(self._launches, simulated=launch.simulated)
-        return tuple(money.up_to(each, self._believed(each)) for each in same)
+        return (money.up_to(each, self._believed(each)) for each in same)
 
     def _believed(self, launch: Launch, rental: Rental | None = None) -> float:
         """The time, as a pod's clocks tell it."""

@@ -9,6 +9,7 @@ has an effect), interrupted as by Ctrl-C, or stopped for a while as a laptop tha
 from __future__ import annotations
 
 import heapq
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -46,6 +47,13 @@ class Process:
     _greenlet: greenlet | None = None
 
 
+@dataclass(eq=False)
+class _Nap:
+    process: Process
+    since: float
+    look_s: float
+
+
 class Clockwork:
     """The time, and who is due."""
 
@@ -56,6 +64,7 @@ class Clockwork:
         self._count = 0
         self._hub = greenlet.getcurrent()
         self.current: Process | None = None
+        self._naps: dict[str, _Nap] = {}
 
     def time(self) -> float:
         return self.now
@@ -95,6 +104,27 @@ class Clockwork:
         self._hub.switch()
         if process.dead:
             raise Killed
+
+    def nap(self, process: Process, seconds: float, look_s: float) -> None:
+        """Called in a process: as `wait`, but a `rouse` ends it, at the next time that it looks: every `look_s`."""
+        if process.dead:
+            raise Killed
+        nap = self._naps[process.name] = _Nap(process, self.now, look_s)
+        self.at(self.now + max(0.0, seconds), lambda: self._wake(nap))
+        self._hub.switch()
+        if process.dead:
+            raise Killed
+
+    def rouse(self) -> None:
+        """Something happened that those who nap look for."""
+        for nap in self._naps.values():
+            looks = math.floor((self.now - nap.since) / nap.look_s) + 1
+            self.at(nap.since + looks * nap.look_s, lambda nap=nap: self._wake(nap))
+
+    def _wake(self, nap: _Nap) -> None:
+        if self._naps.get(nap.process.name) is nap:
+            del self._naps[nap.process.name]
+            self._resume(nap.process)
 
     def point(self, process: Process, what: str) -> None:
         """Called in a process: something may happen to it here."""

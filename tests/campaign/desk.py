@@ -89,6 +89,7 @@ class Watched(Ledger):
         if self._town.step(self._process, "append") == "full":
             raise StateDamaged("No space left on the disk.")
         entry = self._below.append_checked(verb, subject, decide)
+        self._town.clock.rouse()
         if verb in ("rent.ended", "rent.refused"):
             self._town.closed(entry)
         self._town.clock.point(self._process, f"after {verb}")

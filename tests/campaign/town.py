@@ -208,9 +208,7 @@ class Town:
             begun_at = self.clock.now
             tended = tending.tend(market, here)
             self.alive.append((begun_at, self.clock.now + tended.again_s))
-            until, lines = self.clock.now + tended.again_s, len(self.ledger.entries())
-            while self.clock.now < until and len(self.ledger.entries()) == lines:
-                self.clock.wait(process, min(LOOK_S, until - self.clock.now))
+            self.clock.nap(process, tended.again_s, LOOK_S)  # until the ledger grows
 
     def terminate(self, process: Process) -> None:
         """`pod terminate` of all there is, to the proof."""
