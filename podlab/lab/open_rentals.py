@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 LEDGER = "ledger.jsonl"
 _RENTED = b'"rent.'
-"""In every line about a rented pod: the one with its intent may be the one that is damaged."""
+"""In every line about a rented pod: the one with its intent may be the one that is damaged. What holds something else
+than lines of a ledger may have held anything."""
 
 _log = logging.getLogger(__name__)
 
@@ -169,7 +170,8 @@ class OpenRentals:
     def _read(self) -> tuple[bool, bool]:
         """Whether there ever was one, and whether one may be billed now."""
         try:
-            if _RENTED not in self._path.read_bytes():
+            data = self._path.read_bytes()
+            if _RENTED not in data and all(line.startswith(b"{") for line in data.splitlines()):
                 return False, False
         except OSError:
             return True, True  # it is there, and cannot be read

@@ -7,7 +7,7 @@ the kernel stays free for cells meanwhile.
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -18,7 +18,7 @@ import ipywidgets as widgets  # type: ignore[import-untyped, unused-ignore]
 
 from podlab.commands import table
 from podlab.commands.drive import drive
-from podlab.commands.handlers.rentals import all_of
+from podlab.commands.handlers.rentals import detail_of
 from podlab.commands.parsing import parse
 from podlab.commands.record import recorded
 from podlab.commands.rent_results import RentalDetail, RentalPanel
@@ -29,10 +29,15 @@ from podlab.display.layout import Block, Cell, Line
 from podlab.display.rent import panel_notes, rental_card
 from podlab.errors import PodlabError
 from podlab.events import Answer, Ask, Chunk, Notice, Stage
+from podlab.lab.launches import Launch, Phase, all_launches
+from podlab.lab.rented_names import launch_list
 from podlab.lab.workspace import Workspace
+from podlab.ledger import Ledger
 from podlab.notebook.values import Rows
 from podlab.secrets import redact
 from podlab.units import usd_text
+
+_log = logging.getLogger(__name__)
 
 LOOK_S = 2.0
 ANSWER_S = 300.0
@@ -52,6 +57,8 @@ class PodsPanel:
         self._said = _html()
         self._question = _Question()
         self._rows: dict[str, _Row] = {}
+        self._drawing = threading.RLock()
+        """Of who changes the rows: the thread that looks, one that carries out a command, the kernel's own."""
         self._working = threading.Lock()
         self._over = threading.Event()
         self.widget = widgets.VBox([self._sum, self._pods, self._question.widget, self._said])
@@ -61,14 +68,16 @@ class PodsPanel:
 
     def show(self, rentals: tuple[RentalDetail, ...]) -> None:
         """Bring the panel to what is known now."""
+        with self._drawing:
+            self._show(rentals)
+
+    def _show(self, rentals: tuple[RentalDetail, ...]) -> None:
         now = time.time()
         self._sum.value = blocks_html((_sum(rentals), *self._notes))
         for rental in rentals:
             if rental.id not in self._rows:
                 self._rows[rental.id] = _Row(self._do)
             self._rows[rental.id].show(rental, now)
-        if gone := [row.name for id_, row in self._rows.items() if id_ not in {rental.id for rental in rentals}]:
-            self._said.value = line_html(f"{', '.join(gone)}: gone, and proven so. See: podlab pod cost")
         self._rows = {rental.id: self._rows[rental.id] for rental in rentals}
         shown = tuple(row.widget for row in self._rows.values())
         if self._pods.children != shown:
@@ -78,20 +87,46 @@ class PodsPanel:
         """Leave what is shown as it is. A question that is open is not agreed to."""
         self._over.set()
         self._question.end()
-        for row in self._rows.values():
-            row.enable(False)
+        self._enable(False)
 
     def _looks(self) -> None:
         while not self._over.wait(LOOK_S):
-            with contextlib.suppress(PodlabError):  # a ledger that cannot be read now: what is shown stays
-                self.show(all_of(self._open_workspace(), ended=False))
+            self._look_again()
+
+    def _look_again(self) -> None:
+        try:
+            launches, now = all_launches(Ledger()), time.time()
+            self._gone({launch.id: launch for launch in launches})
+            self.show(tuple(detail_of(launch, now) for launch in launch_list(launches, open_only=True)))
+        except PodlabError as error:  # what is shown below stays, and is not said to be so now
+            since = f"What stands here is older: {error.message} {error.hint}"
+            self._sum.value = notice_html(Notice(redact(since), "warning"))
+        except Exception:  # noqa: BLE001  # the thread that looks must not end
+            _log.exception("the panel of rented pods could not be drawn")
+
+    def _gone(self, known: dict[str, Launch]) -> None:
+        """Tell of those that were shown and are open no longer what the ledger says."""
+        with self._drawing:
+            shown = dict(self._rows)
+        for launch_id, row in shown.items():
+            launch = known.get(launch_id)
+            if launch is None:
+                lost = f"The ledger knows nothing of {row.name} any more. See: podlab pod orphans"
+                self._said.value = notice_html(Notice(lost, "warning"))
+            elif not launch.is_open:
+                proof = "gone, and proven so" if launch.phase is Phase.ENDED else f"not rented: {redact(launch.why)}"
+                self._said.value = line_html(f"{row.name}: {proof}. See: podlab pod cost")
+
+    def _enable(self, free: bool) -> None:
+        with self._drawing:
+            for row in self._rows.values():
+                row.enable(free)
 
     def _do(self, words: list[str]) -> None:
         """Carry out a command on a thread of its own, unless one is under way."""
         if self._over.is_set() or not self._working.acquire(blocking=False):
             return
-        for row in self._rows.values():
-            row.enable(False)
+        self._enable(False)
         threading.Thread(target=self._done, args=(words,), name="podlab-panel-command", daemon=True).start()
 
     def _done(self, words: list[str]) -> None:
@@ -109,10 +144,8 @@ class PodsPanel:
             self._said.value = notice_html(Notice(redact(f"{type(defect).__name__}: {defect}"), "warning"))
         finally:
             self._working.release()
-            with contextlib.suppress(PodlabError):
-                self.show(all_of(self._open_workspace(), ended=False))
-            for row in self._rows.values():
-                row.enable(not self._over.is_set())
+            self._look_again()
+            self._enable(not self._over.is_set())
 
     # The audience of a command: called on its thread.
 
@@ -204,7 +237,7 @@ class _Row:
 
         def pressed(_button: object) -> None:
             if self._rental is not None:
-                self._do(words(self._rental.name))
+                self._do(words(self._rental.id))  # by now another one may have its name
 
         button.on_click(pressed)
         return button

@@ -43,3 +43,9 @@ def test_a_ledger_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     (tmp_path / "ledger.jsonl").write_text("".join(["spoilt\n", *lines[1:]]))
 
     assert "line 1 is damaged" in told(tmp_path)
+
+
+def test_a_file_that_is_no_ledger_may_have_held_anything(tmp_path: Path) -> None:
+    (tmp_path / "ledger.jsonl").write_bytes(b"\0\0\0\0\n")
+
+    assert "line 1 is damaged" in told(tmp_path)

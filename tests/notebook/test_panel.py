@@ -15,6 +15,7 @@ from podlab.lab.workspace import Workspace
 from podlab.ledger import Ledger
 from podlab.notebook.panel import VIEW, PanelValue, PodsPanel
 from podlab.renting import Policy
+from podlab.settings import home
 from tests.rentals import is_billed, open_sandbox, rent, until
 
 pytest.importorskip("ipywidgets")
@@ -111,6 +112,18 @@ def test_a_panel_that_is_closed_agrees_to_nothing(panel: PodsPanel) -> None:
 
     until(lambda: "bill goes on" in texts(panel))
     assert is_billed(launch) and buttons(panel) == {}
+
+
+def test_what_is_old_because_the_ledger_cannot_be_read_says_so(panel: PodsPanel) -> None:
+    launch = rent(Policy(deadline_at=time.time() + 3600))
+    until(lambda: launch.name in texts(panel))
+
+    (home() / "ledger.jsonl").write_text("damaged\nlines\n")
+
+    until(lambda: "What stands here is older:" in texts(panel))
+    assert launch.name in texts(panel)
+    (home() / "ledger.jsonl").unlink()
+    until(lambda: f"The ledger knows nothing of {launch.name} any more." in texts(panel))
 
 
 def test_what_is_saved_without_its_kernel_is_the_table_of_its_opening(panel: PodsPanel) -> None:
