@@ -10,6 +10,7 @@ that the pod is adopted.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -41,6 +42,7 @@ from podlab.ledger import Ledger
 from podlab.providers.companies import company
 from podlab.renting import Protection, Rental, RentalState
 from podlab.sandbox import serve
+from podlab.sandbox.records import PodRecord
 from tests import rentals
 from tests.keeper.conftest import keepers
 from tests.keeper.gone import wait_until_gone
@@ -348,7 +350,10 @@ def left_alone(world: World, case: Case, number: int) -> tuple[str, float]:
         if said := killed(place, case):
             return said, 0.0
         begun = world.sandbox.company.now()
-        pods = [pod for pod in list(world.sandbox.company.pods.values()) if place.is_mine(pod.name)]
+        # The order has left; the company may still be reading it.
+        with contextlib.suppress(AssertionError):
+            rentals.until(lambda: _pods_of(world, place), 30)
+        pods = _pods_of(world, place)
         if len(pods) != 1:
             return f"{case}: {len(pods)} pods came of it", 0.0
         rentals.until(lambda: pods[0].terminated_at is not None, SLACK * GRACE_S + 20)
@@ -359,6 +364,10 @@ def left_alone(world: World, case: Case, number: int) -> tuple[str, float]:
         return f"{case}: it does not end", 0.0
     finally:
         end_all(world, place)
+
+
+def _pods_of(world: World, place: Place) -> list[PodRecord]:
+    return [pod for pod in list(world.sandbox.company.pods.values()) if place.is_mine(pod.name)]
 
 
 def end_all(world: World, place: Place) -> None:
