@@ -23,6 +23,10 @@ LIMITS = (
     Option("--idle", "how long it may be idle, such as 20m, or off", metavar="TIME"),
     Option("--lease", "how long it lives without word from this computer", metavar="TIME"),
 )
+REGISTRY = Option("--registry", "a login to the image's registry that the company keeps", metavar="REGISTRY")
+PORT = Option("--port", "a port to open beside SSH: 8000/http, 9000/tcp", metavar="PORT", many=True)
+ENV = Option("--env", "a variable of the container; the company shows it in every list, so no secret",
+             metavar="NAME=VALUE", many=True)  # fmt: skip
 MACHINE = (
     GPU, FOR, COUNT, CLOUD, REGION, MAX_PRICE,
     Option("--cuda", "the oldest CUDA its driver has to run (default: what the image needs)", metavar="VERSION"),
@@ -32,10 +36,7 @@ MACHINE = (
     Option("--mount", "where that disk or volume is on the pod", metavar="PATH"),
     Option("--image", "the container image", metavar="IMAGE"),
     Option("--template", "a template of the company instead of an image, by name or id", metavar="TEMPLATE"),
-    Option("--registry", "a login to the image's registry that the company keeps", metavar="REGISTRY"),
-    Option("--port", "a port to open beside SSH: 8000/http, 9000/tcp", metavar="PORT", many=True),
-    Option("--env", "a variable of the container; the company shows it in every list, so no secret",
-           metavar="NAME=VALUE", many=True),
+    REGISTRY, PORT, ENV,
     Option("--spot", "refused: no company that podlab knows has spot pods any more", kind=bool),
 )  # fmt: skip
 _ENDS = "What ends it by itself: the setting, unless --ttl, --budget, --idle or --lease say otherwise."
@@ -204,7 +205,7 @@ VERBS = (
             Option("--disk", "the container's own disk, in GB", kind=int, metavar="GB"),
             Option("--persistent", "a disk that lives as long as the pod, in GB", kind=int, metavar="GB"),
             Option("--mount", "where that disk is on the pod", metavar="PATH", default="/workspace"),
-            *(each for each in MACHINE if each.name in ("--registry", "--port", "--env")), PROVIDER,
+            REGISTRY, PORT, ENV, PROVIDER,
         ),
         example="%pod templates create lab --image runpod/pytorch:2.8.0 --disk 40 --port 8888/http", changes=True,
     ),

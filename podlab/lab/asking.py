@@ -33,13 +33,10 @@ class Asking(Protocol):
 class LockedAsking:
     """A locked file for each order that is being asked for, in PODLAB_HOME/asking."""
 
-    def held(self, launch_id: str) -> AbstractContextManager[None]:
-        """Hold the lock of a launch."""
-        return self._held(private_folder(_folder()) / launch_id)
-
-    @staticmethod
     @contextlib.contextmanager
-    def _held(path: Path) -> Iterator[None]:
+    def held(self, launch_id: str) -> Iterator[None]:
+        """Hold the lock of a launch."""
+        path = private_folder(_folder()) / launch_id
         with locked(path):
             try:
                 yield

@@ -212,18 +212,17 @@ def _counted(candidate: Candidate, wish: RentWish, smallest: dict[tuple[str, str
     return replace(candidate, refused=f"{enough} of them {'is' if enough == 1 else 'are'} enough")
 
 
-def _affordable(judged: Sequence[Candidate], wish: RentWish) -> Iterator[Candidate]:
+def _affordable(judged: Sequence[Candidate], wish: RentWish) -> Sequence[Candidate]:
     """The candidates, without the way down to much dearer ones: that is only for who named GPUs or a price."""
     first = next((each for each in judged if not each.refused), None)
-    for each in judged:
-        limit = None if first is None else MOST_TIMES * first.usd_per_hour
-        if wish.gpus or wish.max_usd_per_hour is not None or each.refused or limit is None:
-            yield each
-        elif each.usd_per_hour > limit:
-            price = f"${each.usd_per_hour:.3f}/h"
-            yield replace(each, refused=f"{price} is over twice the first one's price: --max-price allows it")
-        else:
-            yield each
+    if first is None or wish.gpus or wish.max_usd_per_hour is not None:
+        return judged
+    limit, why = MOST_TIMES * first.usd_per_hour, "is over twice the first one's price: --max-price allows it"
+    return [
+        each if each.refused or each.usd_per_hour <= limit
+        else replace(each, refused=f"${each.usd_per_hour:.3f}/h {why}")
+        for each in judged
+    ]  # fmt: skip
 
 
 def _order(candidate: Candidate) -> tuple[bool, int, float, int, str]:

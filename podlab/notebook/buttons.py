@@ -32,6 +32,11 @@ BEAT_S = 1.0
 VIEW = "application/vnd.jupyter.widget-view+json"
 
 
+def view(widget: Any) -> dict[str, Any]:
+    """A widget as part of an output."""
+    return {VIEW: {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}}
+
+
 def possible(shell: InteractiveShell) -> bool:
     """Whether the page may have an input box that a button can fill in.
 
@@ -66,8 +71,7 @@ class Buttons:
 
     def __enter__(self) -> Self:
         try:
-            view = {"version_major": 2, "version_minor": 0, "model_id": self._widget.model_id}
-            self._handle.display({VIEW: view, "text/plain": "Answer below."}, raw=True)  # type: ignore[no-untyped-call]
+            self._handle.display({**view(self._widget), "text/plain": "Answer below."}, raw=True)  # type: ignore[no-untyped-call]
             self._thread.start()
         except BaseException:
             self._end()

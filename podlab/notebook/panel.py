@@ -33,6 +33,7 @@ from podlab.lab.launches import Launch, Phase, all_launches
 from podlab.lab.rented_names import launch_list
 from podlab.lab.workspace import Workspace
 from podlab.ledger import Ledger
+from podlab.notebook.buttons import view
 from podlab.notebook.values import Rows
 from podlab.secrets import redact
 from podlab.units import usd_text
@@ -43,7 +44,6 @@ LOOK_S = 2.0
 ANSWER_S = 300.0
 """How long a question waits: a price that was agreed to later may be another one."""
 _BUTTON = widgets.Layout(width="auto", min_width="7em")
-VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 class PodsPanel:
@@ -185,8 +185,7 @@ class PanelValue(Rows):
         self._panel = panel
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        view = {"version_major": 2, "version_minor": 0, "model_id": self._panel.widget.model_id}
-        return {**super()._repr_mimebundle_(include, exclude), VIEW: view}
+        return {**super()._repr_mimebundle_(include, exclude), **view(self._panel.widget)}
 
 
 class _Row:

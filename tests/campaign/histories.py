@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -84,6 +85,17 @@ def play(plan: Plan, town: Town | None = None) -> Played:
     if later is not None:
         person = process(plan.then)
         clock.start(person, lambda: later(person), after_s=chance.uniform(20, 500))
+    _schedule(plan, found, process)
+    _run(plan, found)
+    tenders = [each for name, each in found.processes.items() if name in TENDERS]
+    found.violations = town.verdict(tended=not all(each.dead for each in tenders))
+    found.violations += [said for each in found.processes.values() for said in _ended(each)]
+    return found
+
+
+def _schedule(plan: Plan, found: Played, process: Callable[[str], Process]) -> None:
+    """Have happen what a plan has a time for."""
+    town, clock = found.town, found.town.clock
     if plan.down is not None:
         begins_s, lasts_s = plan.down
         clock.at(clock.now + begins_s, lambda: _cut(town, lasts_s))
@@ -100,7 +112,11 @@ def play(plan: Plan, town: Town | None = None) -> Played:
         clock.at(clock.now + down_s, lambda: _die(clock, found, reloaded))
         clock.start(reloaded, lambda: town.tend(reloaded, "kernel"), after_s=down_s + up_s)
         town.untended_until = clock.now + down_s + up_s + 60.0
-    begun_at = clock.now
+
+
+def _run(plan: Plan, found: Played) -> None:
+    """Let time pass until nothing can happen any more."""
+    town, begun_at = found.town, found.town.clock.now
     longest_s = (
         LONGEST_S
         + (sum(plan.reboot) if plan.reboot else 0.0)
@@ -110,26 +126,19 @@ def play(plan: Plan, town: Town | None = None) -> Played:
     )
     over_s = 0.0
     for passed_s in range(0, int(longest_s), 60):
-        clock.run(begun_at + passed_s)
+        town.clock.run(begun_at + passed_s)
         town.check_rows()
         busy = passed_s < _last_event_s(plan) or not all(map(_has_ended, found.processes.values()))
         over_s = 0.0 if busy or town.is_open() else over_s + 60.0
         if over_s > QUIET_S:
             break
-    tenders = [each for name, each in found.processes.items() if name in TENDERS]
-    tended = not all(each.dead for each in tenders)
-    found.violations = town.verdict(tended=tended)
-    found.violations += [said for each in found.processes.values() for said in _ended(each)]
-    return found
 
 
 def _last_event_s(plan: Plan) -> float:
     """When the last thing happens that a plan has a time for."""
     spans = (plan.down, plan.elsewhere, plan.reboot)
-    return max(
-        plan.dies_after_s or 0.0, *(sum(span) for span in spans if span is not None),
-        *(after_s for after_s, _ in plan.jumps), 0.0, 0.0,
-    )  # fmt: skip
+    ends = [sum(span) for span in spans if span is not None] + [after_s for after_s, _ in plan.jumps]
+    return max([plan.dies_after_s or 0.0, *ends])
 
 
 def _has_ended(process: Process) -> bool:

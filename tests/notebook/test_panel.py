@@ -13,7 +13,8 @@ from podlab.commands.rent_results import RentalPanel
 from podlab.lab.launches import Phase, all_launches
 from podlab.lab.workspace import Workspace
 from podlab.ledger import Ledger
-from podlab.notebook.panel import VIEW, PanelValue, PodsPanel
+from podlab.notebook.buttons import VIEW
+from podlab.notebook.panel import PanelValue, PodsPanel
 from podlab.renting import Policy
 from podlab.settings import home
 from tests.rentals import is_billed, open_sandbox, rent, until

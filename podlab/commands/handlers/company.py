@@ -18,7 +18,7 @@ from podlab.events import Ask, Stage, Work
 from podlab.units import usd_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from podlab.lab.workspace import Workspace
     from podlab.providers.base import Belongings
@@ -149,18 +149,21 @@ def template_create(workspace: Workspace, args: Namespace) -> Work[Outcome]:
 def template_delete(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     name, simulated, kept = _asked(workspace, args)
     template = _named(kept.templates(), args.template, "template", name)
-    yield from _delete(args, f"the template {template.name} ({template.id})", name, simulated)
+    where = f"{name}{' (simulated)' if simulated else ''}"
+    return (yield from _deleted(args, template, "template", "template", where, kept.delete_template))
+
+
+def _deleted(
+    args: Namespace, thing: _Named, kind: str, called: str, where: str, delete: Callable[[str], None]
+) -> Work[Outcome]:  # fmt: skip
+    """Have the company forget something that costs nothing, after a yes. Raises Refused for a no."""
+    what = f"the {called} {thing.name} ({thing.id}) at {where}"
     if args.dry_run:
-        return Outcome(Plan((f"delete the template {template.name} ({template.id}) at {name}",)))
-    kept.delete_template(template.id)
-    return Outcome(Done(f"The template {template.name} is deleted.", {"template": template.id}))
-
-
-def _delete(args: Namespace, what: str, company: str, simulated: bool) -> Work[None]:
-    """A yes to deleting something, unless nothing is going to happen. Raises Refused."""
-    pretended = " (simulated)" if simulated else ""
-    if not args.dry_run and not (yield Ask(f"Delete {what} at {company}{pretended}?", "delete", yes="Delete")):
-        raise Refused(f"Nothing was deleted at {company}.", hint="Repeat with --yes")
+        return Outcome(Plan((f"delete {what}",)))
+    if not (yield Ask(f"Delete {what}?", "delete", yes="Delete")):
+        raise Refused(f"Nothing was deleted at {where}.", hint="Repeat with --yes")
+    delete(thing.id)
+    return Outcome(Done(f"The {called} {thing.name} at {where} is deleted.", {kind: thing.id}))
 
 
 def registries(workspace: Workspace, args: Namespace) -> Work[Outcome]:
@@ -186,11 +189,8 @@ def registry_add(workspace: Workspace, args: Namespace) -> Work[Outcome]:
 def registry_delete(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     name, simulated, kept = _asked(workspace, args)
     registry = _named(kept.registries(), args.registry, "registry", name)
-    yield from _delete(args, f"the login {registry.name} ({registry.id})", name, simulated)
-    if args.dry_run:
-        return Outcome(Plan((f"delete the login {registry.name} ({registry.id}) at {name}",)))
-    kept.delete_registry(registry.id)
-    return Outcome(Done(f"The login {registry.name} is deleted.", {"registry": registry.id}))
+    where = f"{name}{' (simulated)' if simulated else ''}"
+    return (yield from _deleted(args, registry, "registry", "login", where, kept.delete_registry))
 
 
 def key_add(workspace: Workspace, args: Namespace) -> Work[Outcome]:
