@@ -70,6 +70,8 @@ class PodList:
     """As many ended ones at most, by --limit; null: all of them, of which a table shows the newest."""
     left_out: int = 0
     """How many of the ended ones are not in `rentals` because of that."""
+    unread: str = ""
+    """Why the list of pods could not be read; then `pods` has none of it."""
 
 
 @dataclass(frozen=True)

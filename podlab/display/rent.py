@@ -202,17 +202,25 @@ def _price_sheet(value: PodPlan) -> tuple[tuple[str, Cell], ...]:
     most = "at most " if sum(not row.refused for row in value.candidates) > 1 else ""
     price = "-" if value.usd_per_hour is None else f"{most}{usd_text(value.usd_per_hour)}/h{disk}{stopped}"
     cap = "none: nothing limits it" if value.cap_usd is None else usd_text(value.cap_usd)
-    budget = "no budget" if value.budget_usd is None else f"a budget of {usd_text(value.budget_usd)}"
     idle = "may be idle for ever" if value.idle_s is None else f"ends when idle for {_duration(value.idle_s)}"
     pairs = (
         ("price", Cell(price)),
-        ("cap", Cell(f"{cap} ({budget})", "plain" if value.cap_usd is not None else "bad")),
+        ("cap", Cell(f"{cap} ({_bound(value)})", "plain" if value.cap_usd is not None else "bad")),
         ("deadline", Cell("none" if value.ttl_s is None else f"{duration_text(value.ttl_s)} after it is asked for")),
         ("idle", Cell(idle)),
         ("worst case", Cell(_worst(value.worst_usd, value.worst, "right after asking for it"))),
         ("image", Cell(value.image, code=True)),
     )  # fmt: skip
     return tuple((name, cell) for name, cell in pairs if cell.text)
+
+
+def _bound(value: PodPlan) -> str:
+    """Which of its limits the cap is: the one that is reached first."""
+    if value.budget_usd is None:
+        return "no budget" if value.cap_usd is None else "by its deadline; no budget"
+    budget = usd_text(value.budget_usd)
+    sooner = value.cap_usd is not None and value.cap_usd < value.budget_usd
+    return f"by its deadline; its budget is {budget}" if sooner else f"by its budget of {budget}"
 
 
 def _duration(seconds: float | None) -> str:

@@ -155,11 +155,13 @@ _OF_STATUS = 6
 
 
 def _pod_list(value: PodList, now: float) -> tuple[Block, ...]:
-    table = table_of(value.pods, PodStatus, now=now, empty="No pods yet.")
-    if not value.rentals and not value.left_out:
-        return (table,)
-    shown, more = shortened(value.rentals, lambda row: row.ended_at is not None, value.limit, value.left_out)
-    return (table, *rental_table(shown, now), *more)
+    rented = bool(value.rentals or value.left_out)
+    empty = "No pods in the list." if rented else "No pods yet."
+    blocks: list[Block] = [] if value.unread else [table_of(value.pods, PodStatus, now=now, empty=empty)]
+    if rented:
+        shown, more = shortened(value.rentals, lambda row: row.ended_at is not None, value.limit, value.left_out)
+        blocks += [*rental_table(shown, now), *more]
+    return tuple(blocks)
 
 
 def _endpoint_list(value: EndpointList, now: float) -> tuple[Block, ...]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from podlab.lab.launches import Launch, Moment, Phase, price
-from podlab.lab.money import GRACE_S, WARN_RATIO, WARN_S, limit, spent_usd
+from podlab.lab.money import GRACE_S, STOPPED_KEPT_S, WARN_RATIO, WARN_S, limit, spent_usd
 from podlab.renting import Armed, Rental, RentalState
 from podlab.units import duration_text
 
@@ -31,7 +31,7 @@ class Rules:
     pull_s: float = 2100.0
     """The same for a pod whose container does not run yet: images of many gigabytes are pulled meanwhile."""
     error_s: float = 300.0
-    stopped_kept_s: float = 7 * 86400.0
+    stopped_kept_s: float = STOPPED_KEPT_S
     """How long behind its deadline a stopped pod's disk is kept: nothing but its budget ends it sooner."""
     grace_s: float = GRACE_S
     price_slack_ratio: float = 0.02
@@ -141,7 +141,7 @@ def is_stopped(seen: Seen) -> bool:
     """Whether only its disk is left, as its provider says now or said last."""
     if seen.rental is not None:
         return seen.rental.state is RentalState.STOPPED
-    return bool(seen.launch.spans) and seen.launch.spans[-1].state is RentalState.STOPPED
+    return seen.launch.is_stopped
 
 
 def decide(seen: Seen, rules: Rules = Rules(), *, asked: bool = True) -> Verdict:

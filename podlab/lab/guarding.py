@@ -19,7 +19,7 @@ from podlab.lab.launches import Launch
 from podlab.lab.money import WorstCase
 from podlab.lab.open_rentals import OpenRentals, keeper_is_wanted
 from podlab.lab.tending_file import Notes, TendingFile
-from podlab.renting import Armed, Protection, RentalState
+from podlab.renting import Armed, Protection
 from podlab.secrets import Secret
 from podlab.settings import home
 from podlab.units import duration_text
@@ -59,11 +59,10 @@ def guard(launch: Launch, file: TendingFile) -> Guard:
         heard_s = file.steady() - note.heard_at
     armed = note.armed if note is not None else None
     left_s = launch.policy.lease_s - heard_s if heard_s is not None else 0.0
-    stopped = bool(launch.spans) and launch.spans[-1].state is RentalState.STOPPED
-    if stopped or not is_armed(launch):  # what it said before it was stopped is a word of another life
+    if launch.is_stopped or not is_armed(launch):  # what it said before it was stopped is a word of another life
         armed = heard_s = None
     holds = armed is not None and armed.armed and left_s > 0 and not (note and note.problem and not note.tried_since)
-    protection, why = _protection(holds, heard_s, armed, tended_by, trouble, stopped=stopped)
+    protection, why = _protection(holds, heard_s, armed, tended_by, trouble, stopped=launch.is_stopped)
     if money.is_unseen(launch):
         looks = f"the {tended_by} looks for it" if tended_by else trouble
         why = f"nothing of it was seen yet, and {looks}"

@@ -167,6 +167,11 @@ class Launch:
         """Whether it may cost money."""
         return self.phase in OPEN
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether only its disk was left when its provider was heard last."""
+        return bool(self.spans) and self.spans[-1].state is RentalState.STOPPED
+
     def usd(self, now: float) -> float:
         """What it has cost up to `now` by our own clock and its prices: an estimate until the provider's bill."""
         return sum(span.usd(now) for span in self.spans)

@@ -31,6 +31,8 @@ SETTLED_S = 2 * 3600.0
 """So long after its end a pod's bill is final: providers bill every few minutes and add up by the hour."""
 WARN_RATIO = 0.8
 WARN_S = 900.0
+STOPPED_KEPT_S = 7 * 86400.0
+"""So long the disk of a stopped pod is kept behind its deadline."""
 LEAST_S = 600.0
 """A pod that could not live so long within the caps is not worth its start."""
 
@@ -200,11 +202,14 @@ def limit(launch: Launch, now: float) -> Limit | None:
     return min(found, key=lambda each: each.at, default=None)
 
 
-def most_usd(policy: Policy, price: float, now: float, *, spent: float = 0.0) -> float | None:
-    """What a pod can cost in its life if it is used to its limits; None: there is no limit."""
+def most_usd(policy: Policy, price: float, now: float, *, spent: float = 0.0, kept_usd: float = 0.0) -> float | None:
+    """What a pod can cost in its life if it is used to its limits; None: there is no limit.
+
+    `kept_usd` is what its disk costs behind the deadline.
+    """
     found = [max(policy.budget_usd, spent)] if policy.budget_usd is not None else []
     if policy.deadline_at is not None:
-        found.append(spent + max(0.0, policy.deadline_at - now) / 3600 * price)
+        found.append(spent + max(0.0, policy.deadline_at - now) / 3600 * price + kept_usd)
     return min(found) + GRACE_S / 3600 * price if found else None
 
 
@@ -218,7 +223,7 @@ def worst_case(launch: Launch, now: float, protection: Protection, *, lease_left
         return WorstCase(spent, now, "nothing of it is billed any more")
     if is_unseen(launch):
         return _worst_unseen(launch, now, price)
-    if launch.spans and launch.spans[-1].state is RentalState.STOPPED:
+    if launch.is_stopped:
         return WorstCase(None, None, f"it is stopped, and its disk costs ${price:.3f} an hour until it is terminated")
     own = limit(launch, now)
     if protection is Protection.PROTECTED or lease_left_s is not None:  # whoever tends it, its switch was heard
@@ -357,12 +362,16 @@ def change(market: Market, launch: Launch, policy: Policy, caps: Caps) -> Work[L
     now = market.now()
     if _may_cost_more(launch.policy, policy):
         spent, price = spent_usd(launch, now), usd_per_hour(launch)
+        kept_usd = 0.0
+        if launch.is_stopped:  # it may be started again until its deadline, or lie there behind it
+            price, kept_usd = launch.agreed_usd_per_hour, launch.stopped_usd_per_hour * STOPPED_KEPT_S / 3600
         same = of_kind(all_launches(market.ledger), simulated=launch.simulated)
         notes = _check_left(same, sum(usd_per_hour(each) for each in same), caps, now)
-        most = most_usd(policy, price, now, spent=spent)
+        most = most_usd(policy, price, now, spent=spent, kept_usd=kept_usd)
         usd = "without any limit" if most is None else f"up to ${most:.2f}"
         pretended = " (simulated)" if launch.simulated else ""
-        cost = (("price", f"${price:.3f}/h"), ("has cost", f"${spent:.2f}"), ("cap", usd))
+        resting = f", and ${usd_per_hour(launch):.3f}/h while it is stopped" if launch.is_stopped else ""
+        cost = (("price", f"${price:.3f}/h{resting}"), ("has cost", f"${spent:.2f}"), ("cap", usd))
         answer = yield Ask(
             f"May {launch.name} cost {usd}?{pretended}", "price", detail="\n".join(notes),
             facts=(*cost, *policy_facts(policy, now)), yes=f"Let it cost {usd}",
@@ -389,10 +398,19 @@ def extended(
     return replace(policy, deadline_at=deadline_at, budget_usd=budget)
 
 
-def policy_text(policy: Policy, now: float) -> str:
-    """When a pod with this policy ends, in a sentence."""
+def policy_text(policy: Policy, now: float, *, stopped: bool = False) -> str:
+    """When a pod with this policy ends, in a sentence; for one that is stopped, what holds until it is started, too."""
     rules = [] if policy.deadline_at is None else [_deadline_text(policy.deadline_at, now)]
-    return f"It ends {', or '.join((*rules, *_other_rules(policy)))}."
+    running = f"ends {', or '.join((*rules, *_other_rules(policy)))}."
+    if not stopped:
+        return f"It {running}"
+    found = [] if policy.deadline_at is None else [_deadline_text(policy.deadline_at + STOPPED_KEPT_S, now)]
+    if policy.budget_usd is not None:
+        found.append(f"when ${policy.budget_usd:.2f} are used")
+    resting = ", or ".join(found) or "never by itself"
+    over = policy.deadline_at is not None and policy.deadline_at <= now
+    then = "to start it takes more time first (--ttl)." if over else f"started again it {running}"
+    return f"It is stopped: its disk ends {resting}, if this computer is there to end it; {then}"
 
 
 def policy_facts(policy: Policy, now: float) -> tuple[tuple[str, str], ...]:

@@ -434,7 +434,7 @@ class _Round:
 
     def _left_s(self, launch: Launch) -> float:
         """How long until a limit ends a pod; infinite where none does."""
-        if launch.phase is not Phase.LIVE or (launch.spans and launch.spans[-1].state is RentalState.STOPPED):
+        if launch.phase is not Phase.LIVE or launch.is_stopped:
             return math.inf
         now = self._believed(launch)
         ends = money.limit(launch, now)

@@ -143,7 +143,7 @@ def test_a_plan_has_a_price_sheet_and_a_reason_for_each_refusal(width: int) -> N
     said = flat(shown(PLAN, width))
     assert "lab would be rented from sandbox, as the first of these that can be had:" in said
     assert "price $0.45/h, of that $0.0056/h for its disk; stopped $0.011/h" in said
-    assert "cap $3.56 (a budget of $10.00)" in said and "deadline 8 h after it is asked for" in said
+    assert "cap $3.56 (by its deadline; its budget is $10.00)" in said and "deadline 8 h after it is asked for" in said
     assert "worst case $0.19 if this computer died right after asking for it" in said
     assert "no stock now RTX A6000, RTX A5000" in said and "not among the preferred GPUs L4" in said
 
@@ -164,6 +164,17 @@ def test_a_pod_whose_end_is_asked_for_is_not_said_to_end_at_its_limits() -> None
     table = flat(shown(PodList((), (ending, ending)), 200))
     assert "in 4 h" not in table and "partly protected" not in table
     assert f"Simulated: {ending.name}." in table, "a name that two had is said once"
+
+
+def test_a_list_of_pods_that_cannot_be_read_is_not_called_empty() -> None:
+    assert "No pods in the list." in text(PodList((), (RENTAL,)), now=NOW)
+    said = text(PodList((), (RENTAL,), unread="config.toml is no TOML"), now=NOW)
+    assert "No pods" not in said and RENTAL.name in said
+
+
+def test_a_plan_says_which_limit_its_cap_is() -> None:
+    assert "cap $2.02 (by its budget of $2.00)" in flat(text(replace(PLAN, budget_usd=2.0, cap_usd=2.015), now=NOW))
+    assert "cap $3.56 (by its deadline; no budget)" in flat(text(replace(PLAN, budget_usd=None), now=NOW))
 
 
 def test_a_plan_without_limits_says_so() -> None:

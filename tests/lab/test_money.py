@@ -257,6 +257,27 @@ def test_more_money_is_asked_for_and_a_new_serial_is_written(market: Market) -> 
     assert again.policy_serial == 2
 
 
+def test_a_stopped_pod_is_extended_by_what_it_costs_when_it_is_started_again(market: Market) -> None:
+    """Its hours at the running price until the deadline, and its disk's week behind it; it is not idle meanwhile."""
+    policy = Policy(deadline_at=ASKED_AT + HOUR_S, idle_s=600.0)
+    one_that_lives(market, policy)
+    market.ledger.append("rent.state", "l1", **state(RentalState.STOPPED))
+    pod = ledger_of.open_launches(market.ledger)[0]
+    now = market.now()
+    longer = money.extended(policy, now, more_s=HOUR_S)
+
+    moved, (asked,) = answered(money.change(market, pod, longer, Caps()), True)
+    facts = dict(asked.facts)
+    left_s = ASKED_AT + 2 * HOUR_S - now + money.GRACE_S
+    most = money.spent_usd(pod, now) + left_s / HOUR_S * 1.0 + 7 * 24 * pod.stopped_usd_per_hour
+    assert facts["price"] == f"$1.000/h, and ${money.usd_per_hour(pod):.3f}/h while it is stopped"
+    assert facts["cap"] == f"up to ${most:.2f}"
+    said = money.policy_text(moved.policy, now, stopped=moved.is_stopped)
+    assert said.startswith("It is stopped: its disk ends in 7 d") and "started again it ends in " in said
+    assert said.index("idle") > said.index("started again")
+    assert "takes more time first (--ttl)" in money.policy_text(policy, ASKED_AT + 2 * HOUR_S, stopped=True)
+
+
 @pytest.mark.parametrize("by", ["day", "total"])
 def test_a_pod_is_not_extended_where_a_cap_on_all_pods_would_end_it(market: Market, by: str) -> None:
     """Its hour has cost a dollar; 10 cents are left. Less time needs no money. A cap that is further off is told."""

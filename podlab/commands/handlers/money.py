@@ -75,13 +75,14 @@ def extend(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     market = Market.of(workspace)
     launch = launch_meant(workspace, market.ledger, args.pod or args.on)
     policy = _extended(launch.policy, args, market.now())
-    text = money.policy_text(policy, market.now())
+    text = money.policy_text(policy, market.now(), stopped=launch.is_stopped)
     if args.dry_run:
         return Outcome(Plan((f"change what ends {launch.name}: {text}",)))
     if policy == launch.policy:
         return Outcome(Done(f"{launch.name} keeps its limits. {text}", {"pod": launch.name}))
     changed = yield from money.change(market, launch, policy, money.Caps.of(workspace.value))
-    return Outcome(Done(f"{launch.name}: {money.policy_text(changed.policy, market.now())}", {"pod": launch.name}))
+    text = money.policy_text(changed.policy, market.now(), stopped=changed.is_stopped)
+    return Outcome(Done(f"{launch.name}: {text}", {"pod": launch.name}))
 
 
 def _extended(policy: Policy, args: Namespace, now: float) -> Policy:

@@ -71,7 +71,7 @@ def list_pods(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     except BadSettings as error:  # what is billed stands in the ledger
         yield Notice(f"{error.message} {error.hint}", "warning")
         found, left_out = rentals.list_of(workspace, ended=args.all, limit=args.limit)
-        return Outcome(PodList((), found, args.limit, left_out), 1)
+        return Outcome(PodList((), found, args.limit, left_out, error.message), 1)
     try:
         rentals.drop_ended(workspace)
     except StateDamaged as error:
