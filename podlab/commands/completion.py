@@ -22,6 +22,7 @@ _KINDS = {
     "pods": "pod", "endpoints": "endpoint", "models": "model", "jobs": "job", "settings": "setting",
     "secrets": "secret", "files": "path", "engines": "engine", "providers": "provider",
     "gpus": "GPU", "datacenters": "data centre", "rentals": "rented pod", "faults": "fault",
+    "volumes": "volume", "templates": "template", "registries": "registry",
 }  # fmt: skip
 _MOST_FILES = 200
 _UNSAFE = re.compile(r"[^\w@%+=:,./~-]|(?<!^)~")

@@ -23,7 +23,8 @@ LIMITS = (
     Option("--idle", "how long it may be idle, such as 20m, or off", metavar="TIME"),
     Option("--lease", "how long it lives without word from this computer", metavar="TIME"),
 )
-REGISTRY = Option("--registry", "a login to the image's registry that the company keeps", metavar="REGISTRY")
+REGISTRY = Option("--registry", "a login to the image's registry that the company keeps", metavar="REGISTRY",
+                  values="registries")  # fmt: skip
 PORT = Option("--port", "a port to open beside SSH: 8000/http, 9000/tcp", metavar="PORT", many=True)
 ENV = Option("--env", "a variable of the container; the company shows it in every list, so no secret",
              metavar="NAME=VALUE", many=True)  # fmt: skip
@@ -32,10 +33,11 @@ MACHINE = (
     Option("--cuda", "the oldest CUDA its driver has to run (default: what the image needs)", metavar="VERSION"),
     Option("--disk", "the container's own disk, in GB", metavar="GB"),
     Option("--persistent", "a disk that lives as long as the pod, in GB", metavar="GB"),
-    Option("--volume", "a network volume, by name or id: it outlives the pod", metavar="VOLUME"),
+    Option("--volume", "a network volume, by name or id: it outlives the pod", metavar="VOLUME", values="volumes"),
     Option("--mount", "where that disk or volume is on the pod", metavar="PATH"),
     Option("--image", "the container image", metavar="IMAGE"),
-    Option("--template", "a template of the company instead of an image, by name or id", metavar="TEMPLATE"),
+    Option("--template", "a template of the company instead of an image, by name or id", metavar="TEMPLATE",
+           values="templates"),
     REGISTRY, PORT, ENV,
     Option("--spot", "refused: no company that podlab knows has spot pods any more", kind=bool),
 )  # fmt: skip
@@ -188,7 +190,7 @@ VERBS = (
     ),
     Verb(
         "pod", "volumes delete", "Delete a network volume and all that is on it.", "company.volume_delete",
-        operands=(Operand("volume", "its name or id"),), options=(PROVIDER,),
+        operands=(Operand("volume", "its name or id", values="volumes"),), options=(PROVIDER,),
         example="%pod volumes delete models", changes=True, despite_config=True,
     ),
     Verb(
@@ -212,7 +214,7 @@ VERBS = (
     Verb(
         "pod", "templates delete", "Delete one of the account's own templates; pods made from it stay.",
         "company.template_delete",
-        operands=(Operand("template", "its name or id"),), options=(PROVIDER,),
+        operands=(Operand("template", "its name or id", values="templates"),), options=(PROVIDER,),
         example="%pod templates delete lab", changes=True, despite_config=True,
     ),
     Verb(
@@ -231,7 +233,7 @@ VERBS = (
     Verb(
         "pod", "registries delete", "Have the company forget a login to a container registry.",
         "company.registry_delete",
-        operands=(Operand("registry", "its name or id"),), options=(PROVIDER,),
+        operands=(Operand("registry", "its name or id", values="registries"),), options=(PROVIDER,),
         example="%pod registries delete hub", changes=True, despite_config=True,
     ),
     Verb(
@@ -242,7 +244,9 @@ VERBS = (
     Verb(
         "pod", "keys add", "Add an SSH public key to those that the company puts into pods.", "company.key_add",
         detail="The others stay. podlab's own pods need none of them: this is for pods that are rented elsewhere.",
-        operands=(Operand("file", "a public key, such as ~/.ssh/id_ed25519.pub (default: podlab's own)", "?"),),
+        operands=(
+            Operand("file", "a public key, such as ~/.ssh/id_ed25519.pub (default: podlab's own)", "?", values="files"),
+        ),
         options=(PROVIDER,), example="%pod keys add ~/.ssh/id_ed25519.pub", changes=True,
     ),
     Verb(

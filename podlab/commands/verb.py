@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # the terminal's --help must not pay for what it does not use
 
 Values = Literal[
     "pods", "endpoints", "models", "jobs", "settings", "secrets", "files", "engines", "providers", "gpus",
-    "datacenters", "rentals", "faults",
+    "datacenters", "rentals", "faults", "volumes", "templates", "registries",
 ]  # fmt: skip
 """What a completion offers for an argument; answered from what is known already, never by asking a pod."""
 

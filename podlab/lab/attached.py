@@ -101,9 +101,9 @@ def attach(
     model = model or models[0]
     name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", model.rpartition("/")[2])[:63].strip("-._")
     _check_name(name)
-    names.refuse_taken(workspace, name)
     made = replace(asked, name=name, model=model)
-    settings.update_config(lambda document: _add(document, made))
+    with names.claimed(workspace, name):
+        settings.update_config(lambda document: _add(document, made))
     return made
 
 

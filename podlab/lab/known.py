@@ -28,8 +28,8 @@ def names(workspace: Workspace, values: str) -> list[str]:
             from podlab.catalog import gpus
 
             return sorted({*(kind.name for kind in gpus.gpu_types()), *workspace.store.words("gpus")})
-        case "datacenters":
-            return workspace.store.words("datacenters")
+        case "datacenters" | "volumes" | "templates" | "registries":
+            return workspace.store.words(values)
         case "rentals":
             from podlab.lab.rented_names import rental_names
             from podlab.ledger import Ledger

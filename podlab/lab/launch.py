@@ -151,32 +151,15 @@ def start(
     if running is not None:
         return running
     ready = yield from _prepared(workspace, pod, facts, entry, options, wish)
-    engine, spec, steps = ready.engine, ready.spec, ready.steps
     for note in ready.notes:
         yield Notice(note)
-    names.refuse_taken(workspace, name, but_on=pod)
-    yield from arrivals.make_room(workspace, pod, facts, entry, spec.model_path)
-    yield from arrivals.send(workspace, pod, entry, spec.model_path)
-    endpoint_id = uuid.uuid4().hex
-    side = workspace.side(pod)
-    key = f"sk-podlab-{random.token_urlsafe(24)}"
-    secrets.remember(key)
-    port_fixed = wish.port != 0
-    step_secrets = _found({step.name: step.secrets for step in steps})
+    names.refuse_taken(workspace, name, but_on=pod)  # before gigabytes are moved for it
+    yield from arrivals.make_room(workspace, pod, facts, entry, ready.spec.model_path)
+    yield from arrivals.send(workspace, pod, entry, ready.spec.model_path)
+    given = _found({step.name: step.secrets for step in ready.steps})
+    yield Stage("start", f"Starting {name} on {pod.name}")
     try:
-        yield Stage("start", f"Starting {name} on {pod.name}")
-        repeated(
-            lambda: side.start(
-                id=endpoint_id, name=name, steps=steps, port=wish.port, model=entry.id, engine=engine.name, key=key,
-                secrets=step_secrets, files={file.name: file.text for file in ready.files},
-                health=HealthCheck(name, engine.health_path, engine.models_path, engine.probe_path),
-                gpus=spec.gpus,
-                meta=meta_of(spec, wish, fetched=spec.hub is not None or spec.hub_repo is not None),
-            )
-        )  # fmt: skip
-    except KeyboardInterrupt:
-        yield from abandon(side, endpoint_id, name)
-        raise
+        last = yield from _begun(workspace, pod, ready, wish, given)
     except AlreadyExists:  # somebody starts the same at this moment, or the port is not free
         running = yield from _running(workspace, pod, name, entry.id, wish)
         if running is None:
@@ -185,15 +168,42 @@ def start(
     if pod.rental_id is not None:
         with contextlib.suppress(StateDamaged):  # told where it matters; the model serves all the same
             serves(Ledger(), pod.id, entry.id)
-    if detach:
-        (last,) = side.status([endpoint_id])
-    else:
-        last = yield from _watched(
-            workspace, pod, name, _until_ready(workspace, pod, endpoint_id, engine, step_secrets, port_fixed=port_fixed)
-        )
+    if not detach:
+        watching = _until_ready(workspace, pod, last.id, ready.engine, given, port_fixed=wish.port != 0)
+        last = yield from _watched(workspace, pod, name, watching)
     endpoint = endpoints.endpoint_of(workspace, pod, last)
     endpoints.remember(workspace, pod, endpoint)
     return endpoint
+
+
+def _begun(
+    workspace: Workspace, pod: Pod, ready: Prepared, wish: Wish, given: Mapping[str, Mapping[str, str]]
+) -> Work[Facts]:
+    """Ask the pod for it, under a name that nobody takes elsewhere meanwhile; what the pod says of it then.
+
+    Raises AlreadyExists where the name went, or the port.
+    """
+    engine, spec, name = ready.engine, ready.spec, ready.spec.served_name
+    side, endpoint_id = workspace.side(pod), uuid.uuid4().hex
+    key = f"sk-podlab-{random.token_urlsafe(24)}"
+    secrets.remember(key)
+    with names.claimed(workspace, name, but_on=pod):
+        try:
+            repeated(
+                lambda: side.start(
+                    id=endpoint_id, name=name, steps=ready.steps, port=wish.port, model=ready.entry.id,
+                    engine=engine.name, key=key, secrets=given, files={file.name: file.text for file in ready.files},
+                    health=HealthCheck(name, engine.health_path, engine.models_path, engine.probe_path),
+                    gpus=spec.gpus,
+                    meta=meta_of(spec, wish, fetched=spec.hub is not None or spec.hub_repo is not None),
+                )
+            )  # fmt: skip
+            (facts,) = repeated(lambda: side.status([endpoint_id]))
+        except KeyboardInterrupt:
+            yield from abandon(side, endpoint_id, name)
+            raise
+        endpoints.remember(workspace, pod, endpoints.endpoint_of(workspace, pod, facts))
+    return facts
 
 
 def wait(workspace: Workspace, pod: Pod, endpoint: Endpoint) -> Work[Endpoint]:

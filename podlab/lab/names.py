@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from podlab.durable import locked, translated
 from podlab.errors import AlreadyExists
 from podlab.lab import attached, endpoints, pods
+from podlab.settings import home
 from podlab.types import ALIVE, EndpointState
 
 if TYPE_CHECKING:
@@ -36,6 +40,20 @@ def refuse_taken(workspace: Workspace, name: str, *, but_on: Pod | None = None) 
             raise name_taken(
                 name, f"was last seen on {endpoint.pod}, which does not answer now: it may still run there."
             )
+
+
+@contextlib.contextmanager
+def claimed(workspace: Workspace, name: str, *, but_on: Pod | None = None) -> Iterator[None]:
+    """Hold a name while an endpoint of it is made: who wants it on another pod waits so long, and finds it taken then.
+
+    Raises AlreadyExists as `refuse_taken` does, and StateDamaged when another process holds it and does not go on.
+    """
+    folder = home() / "names"
+    with translated(folder):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    with locked(folder / f"{name}.lock"):
+        refuse_taken(workspace, name, but_on=but_on)
+        yield
 
 
 def name_taken(name: str, why: str) -> AlreadyExists:

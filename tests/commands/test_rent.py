@@ -14,6 +14,7 @@ from podlab.lab.rented import public_key
 from podlab.ledger import Ledger
 from podlab.renting import Policy
 from podlab.sandbox.serve import Running
+from podlab.store import Store
 from tests.audiences import Silent
 from tests.commands.conftest import Say
 from tests.lab.rentals import ask
@@ -83,6 +84,7 @@ def test_what_the_account_keeps(say: Say) -> None:
     assert audience.asked[0].kind == "price" and "$3.50 a month" in audience.asked[0].detail
     assert "(simulated)" in audience.asked[0].question
     assert say("pod volumes").usd_per_month == pytest.approx(3.5)
+    assert Store().words("volumes") == ["models"], "what completion offers from now on"
     with pytest.raises(Refused, match="billed on"):
         say("pod volumes delete models")
     assert say("pod volumes delete models", yes=True).changed == {"volume": made.id}

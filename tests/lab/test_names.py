@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -11,11 +15,12 @@ from podlab.commands.drive import drive
 from podlab.commands.parsing import parse
 from podlab.commands.table import find
 from podlab.errors import AlreadyExists, Unreachable
+from podlab.events import Stage
 from podlab.lab import endpoints, launch, pods, replicas
-from podlab.lab.supervisor import result_of
+from podlab.lab.supervisor import PodSide, result_of
 from podlab.lab.wish import Wish
 from podlab.lab.workspace import Workspace
-from podlab.types import Endpoint, EndpointState, Pod
+from podlab.types import ALIVE, Endpoint, EndpointState, Pod
 from tests.audiences import Silent
 from tests.lab.test_endpoints import serve
 from tests.machines import Sshd
@@ -45,6 +50,43 @@ def test_what_a_pod_has_takes_its_name(workspace: Workspace, box: Pod) -> None:
     with pytest.raises(AlreadyExists, match="on box that serves tiny"):
         drive(launch.start(workspace, LOCAL, Wish("tiny")), Silent())
     result_of(workspace.side(box).stop(facts.id, grace_s=2))
+
+
+def test_of_two_starts_of_one_name_at_the_same_moment_one_is_refused(
+    workspace: Workspace, box: Pod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both look first and find the name free; what counts is who asks its pod first."""
+    pytest.importorskip("xllamacpp")
+    looked, asked, real = threading.Barrier(2), threading.Barrier(2), PodSide.start
+
+    def ask_with_the_other(side: PodSide, **what: Any) -> Any:
+        """Both pods are asked, or the other one has not come within three seconds."""
+        with contextlib.suppress(threading.BrokenBarrierError):
+            asked.wait(3)
+        return real(side, **what)
+
+    monkeypatch.setattr(PodSide, "start", ask_with_the_other)
+
+    def begin(pod: Pod) -> str:
+        work = launch.start(workspace, pod, Wish("tiny"), detach=True)
+        answer = None
+        while True:
+            try:
+                event = work.send(answer)
+            except StopIteration as end:
+                return f"started on {end.value.pod}"
+            except AlreadyExists as error:
+                return error.message
+            if isinstance(event, Stage) and event.name == "start":
+                looked.wait(60)
+
+    with ThreadPoolExecutor() as both:
+        said = sorted(both.map(begin, (LOCAL, box)))
+    alive = [each for each in endpoints.listing(workspace, [LOCAL, box])[0] if each.state in ALIVE]
+    for endpoint in alive:
+        drive(endpoints.stop(workspace, "tiny", on=endpoint.pod), Silent())
+    assert len(alive) == 1 and said[0].startswith("started on") is not said[1].startswith("started on")
+    assert any("tiny is the name of an endpoint on" in line for line in said)
 
 
 def test_a_pod_that_does_not_answer_may_have_it_still(workspace: Workspace, box: Pod, sshd: Sshd) -> None:

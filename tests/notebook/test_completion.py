@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
@@ -13,8 +14,9 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 from podlab.catalog import catalog
+from podlab.commands import completion as offering
 from podlab.commands import table
-from podlab.commands.verb import options_of
+from podlab.commands.verb import Values, options_of
 from podlab.lab import known as known_names
 from podlab.notebook import completion
 from podlab.notebook.session import Session
@@ -146,6 +148,11 @@ def test_names_of_renting(shell: InteractiveShell) -> None:
     Ledger().append("rent.ask", "l1", **ask(0.5, Policy(), name="rented"))
     Store().saw_words("datacenters", ["EU-RO-1", "US-TX-3"])
     Store().saw_words("gpus", ["GPU of tomorrow"])
+    for sort in ("volumes", "templates", "registries"):
+        Store().saw_words(sort, [f"my-{sort}"])
+    assert offered(shell, "%pod create --volume my") == offered(shell, "%pod volumes delete m") == ["my-volumes"]
+    assert offered(shell, "%pod create --template my") == ["my-templates"]
+    assert offered(shell, "%pod templates create lab --registry my") == ["my-registries"]
     assert offered(shell, "%pod create --gpu A4") == ["A40"]
     assert offered(shell, "%pod plan --gpu GPU")[0].strip("'\"").startswith("GPU")
     assert offered(shell, "%pod offers --provider sa") == ["sandbox"]
@@ -154,6 +161,11 @@ def test_names_of_renting(shell: InteractiveShell) -> None:
     assert offered(shell, "%pod cost re") == ["rented"]
     assert offered(shell, "%podlab sandbox fault created-5") == ["created-500"]
     assert offered(shell, "%podlab sandbox ") == ["up", "down", "status", "fault", "money"]
+
+
+def test_every_sort_of_value_has_a_name() -> None:
+    """What has none is a KeyError at a keystroke, which nobody sees."""
+    assert set(get_args(Values)) == set(offering._KINDS)
 
 
 def test_names_from_this_computers_files(shell: InteractiveShell) -> None:

@@ -20,6 +20,7 @@ from podlab.units import usd_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from podlab.commands.verb import Values
     from podlab.lab.workspace import Workspace
     from podlab.providers.base import Belongings
     from podlab.renting import Volume
@@ -40,7 +41,7 @@ def _asked(workspace: Workspace, args: Namespace) -> tuple[str, bool, Belongings
 def volumes(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     yield from ()
     name, simulated, kept = _asked(workspace, args)
-    found = kept.volumes()
+    found = _seen(workspace, "volumes", kept.volumes())
     return Outcome(VolumeList(found, name, simulated, _usd_per_month(found)))
 
 
@@ -65,6 +66,7 @@ def volume_create(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     if not answer:
         raise Refused("No volume was rented.", hint="Repeat with --yes")
     made = kept.create_volume(args.name, size_gb=args.size, data_center=args.where, tier=args.tier or "")
+    _seen(workspace, "volumes", (made,), more=True)
     note_rented(Ledger(), name, made, usd_per_month=_usd_per_month((made,)), simulated=simulated)
     return Outcome(VolumeList((made,), name, simulated, _usd_per_month((made,))))
 
@@ -74,7 +76,7 @@ def volume_delete(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     from podlab.ledger import Ledger
 
     name, simulated, kept = _asked(workspace, args)
-    volume = _named(kept.volumes(), args.volume, "volume", name)
+    volume = _named(_seen(workspace, "volumes", kept.volumes()), args.volume, "volume", name)
     pretended = " (simulated)" if simulated else ""
     if args.dry_run:
         return Outcome(Plan((f"delete the volume {volume.name} ({volume.id}) and all that is on it",)))
@@ -115,6 +117,13 @@ def _named(kept: Sequence[N], text: str, what: str, company: str) -> N:
     return found[0]
 
 
+def _seen(workspace: Workspace, sort: Values, found: tuple[N, ...], *, more: bool = False) -> tuple[N, ...]:
+    """What the company said just now, whose names completion offers from now on; `more`: beside what it knew."""
+    before = workspace.store.words(sort) if more else []
+    workspace.store.saw_words(sort, [*before, *(each.name or each.id for each in found)])
+    return found
+
+
 def _usd_per_month(volumes: Sequence[Volume]) -> float:
     return sum(volume.size_gb for volume in volumes) * VOLUME_USD_PER_GB_MONTH
 
@@ -122,7 +131,8 @@ def _usd_per_month(volumes: Sequence[Volume]) -> float:
 def templates(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     yield from ()
     name, simulated, kept = _asked(workspace, args)
-    return Outcome(TemplateList(kept.templates(public=args.public), name, simulated))
+    found = kept.templates(public=args.public)
+    return Outcome(TemplateList(_seen(workspace, "templates", found, more=args.public), name, simulated))
 
 
 def template_create(workspace: Workspace, args: Namespace) -> Work[Outcome]:
@@ -143,12 +153,13 @@ def template_create(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     if args.dry_run:
         return Outcome(Plan((f"keep the template {draft.name} of {draft.image} at {name}",)))
     yield Stage("template", f"Keeping the template {draft.name} at {name}")
-    return Outcome(TemplateList((kept.create_template(draft),), name, simulated))
+    made = kept.create_template(draft)
+    return Outcome(TemplateList(_seen(workspace, "templates", (made,), more=True), name, simulated))
 
 
 def template_delete(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     name, simulated, kept = _asked(workspace, args)
-    template = _named(kept.templates(), args.template, "template", name)
+    template = _named(_seen(workspace, "templates", kept.templates()), args.template, "template", name)
     where = f"{name}{' (simulated)' if simulated else ''}"
     return (yield from _deleted(args, template, "template", "template", where, kept.delete_template))
 
@@ -169,7 +180,7 @@ def _deleted(
 def registries(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     yield from ()
     name, simulated, kept = _asked(workspace, args)
-    return Outcome(RegistryList(kept.registries(), name, simulated))
+    return Outcome(RegistryList(_seen(workspace, "registries", kept.registries()), name, simulated))
 
 
 def registry_add(workspace: Workspace, args: Namespace) -> Work[Outcome]:
@@ -183,12 +194,12 @@ def registry_add(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     password = hidden.read(f"the password or token of {args.user}")
     yield Stage("registry", f"Keeping the login {args.name} at {name}")
     made = kept.add_registry(args.name, user=args.user, password=password)
-    return Outcome(RegistryList((made,), name, simulated))
+    return Outcome(RegistryList(_seen(workspace, "registries", (made,), more=True), name, simulated))
 
 
 def registry_delete(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     name, simulated, kept = _asked(workspace, args)
-    registry = _named(kept.registries(), args.registry, "registry", name)
+    registry = _named(_seen(workspace, "registries", kept.registries()), args.registry, "registry", name)
     where = f"{name}{' (simulated)' if simulated else ''}"
     return (yield from _deleted(args, registry, "registry", "login", where, kept.delete_registry))
 
