@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from podlab.durable import locked, translated
+from podlab.durable import locked, private_folder
 from podlab.errors import AlreadyExists
 from podlab.lab import attached, endpoints, pods
 from podlab.settings import home
@@ -48,10 +48,7 @@ def claimed(workspace: Workspace, name: str, *, but_on: Pod | None = None) -> It
 
     Raises AlreadyExists as `refuse_taken` does, and StateDamaged when another process holds it and does not go on.
     """
-    folder = home() / "names"
-    with translated(folder):
-        folder.mkdir(mode=0o700, exist_ok=True)
-    with locked(folder / f"{name}.lock"):
+    with locked(private_folder(home() / "names") / f"{name}.lock"):
         refuse_taken(workspace, name, but_on=but_on)
         yield
 

@@ -7,7 +7,6 @@ keeper's own hello never came: the keeper sends that before it does anything.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import select
 import socket
@@ -18,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from podlab import __version__
+from podlab.durable import locked
 from podlab.errors import KeeperError, LinkLost, StateDamaged
 from podlab.transport.kept_errors import unpack_error
 from podlab.transport.kept_place import Place, peer
@@ -39,7 +39,8 @@ from podlab.transport.kept_wire import (
     unpack,
 )
 
-START_TIMEOUT_S = 10.0
+START_TIMEOUT_S = 20.0
+"""Starting Python takes a fraction of a second, and many of them where all processors are busy."""
 HELLO_TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S = 300.0
 """The SSH side has deadlines of its own, for each machine on the way; this one is for a keeper that was suspended."""
@@ -285,27 +286,13 @@ def _environment(place: Place) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _start_lock(place: Place, deadline: float) -> Iterator[None]:
-    # Not durable.locked: that one waits for ever, and whoever holds this may have been suspended.
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        descriptor = os.open(place.start_lock, flags, 0o600)
-    except OSError as error:
-        raise StateDamaged(
-            f"The keeper cannot be started: {place.start_lock} cannot be used: {error.strerror}.",
-            hint="See that the folder is yours, has room and can be written. " + WITHOUT,
-        ) from error
-    try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > deadline:
-                    raise KeeperError("Another process is starting the keeper, and does not finish.") from error
-                time.sleep(0.01)
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(locked(place.start_lock, wait_s=max(0.0, deadline - time.monotonic())))
+        except StateDamaged as error:
+            message = f"The keeper cannot be started: {error.message}"
+            raise StateDamaged(message, hint=f"{error.hint} {WITHOUT}") from error
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _unknown(pod: str) -> LinkLost:

@@ -267,6 +267,20 @@ def test_a_file_of_the_home_that_cannot_be_used_is_named(transport: KeptTranspor
     assert "can be written" in caught.value.hint and "PODLAB_KEEPER=0" in caught.value.hint
 
 
+def test_who_starts_a_keeper_and_does_not_go_on_is_named(
+    transport: KeptTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_link, "START_TIMEOUT_S", 0.3)
+    holding = "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.flock(f, 2); print('held'); time.sleep(60)"
+    argv = [sys.executable, "-u", "-c", holding, str(Place.here().start_lock)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None and holder.stdout.readline()
+        with pytest.raises(StateDamaged, match=f"process {holder.pid}") as caught:
+            transport.run(["true"])
+        holder.kill()
+    assert "end it" in caught.value.hint and "PODLAB_KEEPER=0" in caught.value.hint
+
+
 def test_a_frozen_keeper_is_named(transport: KeptTransport, monkeypatch: pytest.MonkeyPatch) -> None:
     transport.run(["true"])
     process = psutil.Process(keeper_pid())
