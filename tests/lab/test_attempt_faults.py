@@ -90,11 +90,6 @@ class Crew:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def company(clock: Clock) -> Selling:
     return Selling(lambda: clock.true)
 

@@ -38,11 +38,6 @@ class Offering(Company):
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def company(clock: Clock) -> Offering:
     return Offering(lambda: clock.true)
 

@@ -42,11 +42,6 @@ class Hiding(Company):
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def company(clock: Clock) -> Hiding:
     return Hiding(lambda: clock.true)
 

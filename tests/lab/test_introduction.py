@@ -62,11 +62,6 @@ class Logging(Company):
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def company(clock: Clock) -> Logging:
     return Logging(lambda: clock.true)
 

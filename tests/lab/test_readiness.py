@@ -73,11 +73,6 @@ class Way:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def company(clock: Clock) -> Talking:
     return Talking(lambda: clock.true)
 
