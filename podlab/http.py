@@ -140,12 +140,13 @@ class Http:
 
     def listen(
         self, path: str, *, last_id: str | None = None, first_s: float = 30.0, silence_s: float = 120.0,
-        whole_s: float | None = None,
+        begin_s: float | None = None, whole_s: float | None = None,
     ) -> Generator[Event, None, None]:  # fmt: skip
         """GET, then each server-sent event as it arrives; `last_id` asks for those behind that one.
 
         `first_s` is the longest wait for the head of the answer. It ends when the server ends it, says nothing for
-        `silence_s`, or `whole_s` are over. Closing the iterator closes the connection. Raises HttpError when the
+        `silence_s`, or `whole_s` are over; with `begin_s` the first event may take that long, and only events count
+        as something said. Closing the iterator closes the connection. Raises HttpError when the
         answer is no success, is no such stream, or the stream breaks.
         """
         import httpx2
@@ -168,12 +169,15 @@ class Http:
                 with _Clock(time.monotonic() + first_s, answer.extensions["network_stream"]) as clock:
                     data = _capped(answer, clock, LISTEN_LIMIT_BYTES)
                 raise self._refusal(answer, data)
-            with _Clock(ends, answer.extensions["network_stream"]) as clock:
+            begins = math.inf if begin_s is None else time.monotonic() + begin_s
+            with _Clock(min(ends, begins), answer.extensions["network_stream"]) as clock:
                 try:
-                    # httpcore reads this timeout anew when the body begins.
-                    answer.request.extensions["timeout"]["read"] = silence_s
+                    # httpcore reads this timeout anew when the body begins, and then no more.
+                    answer.request.extensions["timeout"]["read"] = max(silence_s, begin_s or 0.0)
                     answer.encoding = "utf-8"
                     for event in httpx2.EventSource(answer, max_event_size=EVENT_LIMIT_BYTES):
+                        if begin_s is not None:
+                            clock.move(min(ends, time.monotonic() + silence_s))
                         yield Event(event.id, event.data)
                 except httpx2.ReadTimeout:
                     return
@@ -247,17 +251,41 @@ class _Clock:
     def __init__(self, deadline: float, stream: Any = None) -> None:
         self.ran_out = False
         self._stream = stream
-        self._timer = threading.Timer(max(0.0, deadline - time.monotonic()), self._cut)
-        self._timer.daemon = True
-        self._endless = deadline == math.inf
+        self._deadline = deadline
+        self._timer: threading.Timer | None = None
+        self._rings_at = math.inf
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
-        if not self._endless:
-            self._timer.start()
+        with self._lock:
+            self._set()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._timer.cancel()
+        self.move(math.inf)
+
+    def move(self, deadline: float) -> None:
+        """Another deadline. A later one costs nothing: the timer looks again when it rings."""
+        with self._lock:
+            self._deadline = deadline
+            if deadline < self._rings_at or deadline == math.inf:
+                self._set()
+
+    def _set(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._rings_at = None, self._deadline
+        if self._deadline < math.inf:
+            self._timer = threading.Timer(max(0.0, self._deadline - time.monotonic()), self._ring)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _ring(self) -> None:
+        with self._lock:
+            if time.monotonic() < self._deadline:
+                self._set()
+                return
+        self._cut()
 
     def watch(self, event: str, info: dict[str, Any]) -> None:
         """httpcore's "trace" extension: called at each step of a request, here for the connection it makes."""

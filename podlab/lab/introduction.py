@@ -80,7 +80,7 @@ class Introduction:
             if at - self._asked.get(launch.id, -AGAIN_S) < AGAIN_S:
                 return ()
             self._asked[launch.id] = at
-        lines = self._market.provider(launch.provider).logs(
-            rental.id, source="container", tail=LOG_LINES, since=rental.started_at
-        )
-        return heard(lines, since=rental.started_at).fingerprints
+        # Only one that was stopped has lines of an earlier start, which count no more.
+        since = rental.started_at if launch.was_stopped else None
+        lines = self._market.provider(launch.provider).logs(rental.id, source="container", tail=LOG_LINES, since=since)
+        return heard(lines, since=since).fingerprints

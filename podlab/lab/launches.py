@@ -172,6 +172,11 @@ class Launch:
         """Whether only its disk was left when its provider was heard last."""
         return bool(self.spans) and self.spans[-1].state is RentalState.STOPPED
 
+    @property
+    def was_stopped(self) -> bool:
+        """Whether it had an earlier start than the one its provider tells."""
+        return any(span.state is RentalState.STOPPED for span in self.spans)
+
     def usd(self, now: float) -> float:
         """What it has cost up to `now` by our own clock and its prices: an estimate until the provider's bill."""
         return sum(span.usd(now) for span in self.spans)

@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 
 from podlab.errors import (
     KeeperError,
+    NotFound,
     PodlabError,
     ProviderError,
     RateLimited,
@@ -27,15 +28,16 @@ from podlab.lab.brakes import is_armed
 from podlab.lab.ending import listing, look
 from podlab.lab.launches import LAG_S, Launch, Phase, find
 from podlab.lab.market import Market
-from podlab.lab.start_command import Heard, Hearing
+from podlab.lab.start_command import CLOCKS_S, Heard, Hearing
+from podlab.providers.base import Provider
 from podlab.renting import Armed, Rental, RentalLine, RentalState
 from podlab.units import duration_text
 
 LIST_S = 20.0
 LOG_LINES = 5000
 """Of a log, at one look."""
-CLOCKS_S = 60.0
-"""How much the clocks of a provider's machines may differ."""
+LATE_S = 60.0
+"""Its switch speaks within seconds of its container's start."""
 StageKey = Literal["image", "armed", "sshd", "cuda", "setup"]
 NAMES: dict[StageKey, str] = {"image": "image", "armed": "switch", "sshd": "SSH", "cuda": "GPUs", "setup": "setup"}
 
@@ -197,8 +199,9 @@ class _Arrival:
         provider = self.market.provider(self.launch.provider)
         try:
             found = self._found()
-            since = None if self._cursor else self._start()
-            lines = tuple(provider.logs(self.rental.id, after=self._cursor, since=since, tail=LOG_LINES))
+            if found is not None:
+                self._take(found)  # whatever its log does
+                self._read(self._said(provider))
         except RateLimited as error:
             self._silent(error)
             self.market.pause(error.retry_after_s)
@@ -207,11 +210,21 @@ class _Arrival:
             self._silent(error)
             return
         self._answered_at, self._unanswered = self.market.ticks(), ""
-        if found is not None:
-            self._take(found)
-            self._read(lines)
-        elif self.market.ticks() - self._begun_at > LAG_S:
+        if found is None and self.market.ticks() - self._begun_at > LAG_S:
             raise self._bad("its provider does not know it any more")
+
+    def _said(self, provider: Provider) -> tuple[RentalLine, ...]:
+        """The lines of its log that were not read yet. From its beginning again where its switch should have spoken by
+        now: a log was seen to begin too late for one look, and every later one asks behind what was there."""
+        now = self.market.ticks()
+        late = self._container_at is not None and now - self._container_at > LATE_S
+        again = late and self._heard.armed is None and not is_armed(self.launch)
+        after = None if again else self._cursor
+        try:
+            since = None if after else self._start()
+            return tuple(provider.logs(self.rental.id, after=after, since=since, tail=LOG_LINES))
+        except NotFound:  # a new pod may be known before its log is
+            return ()
 
     def _found(self) -> Rental | None:
         """The pod as it is now. While another one that came of the same order may not be listed yet, the list is
@@ -234,26 +247,27 @@ class _Arrival:
             self._way.moved(self.launch, found)
 
     def _read(self, fresh: tuple[RentalLine, ...]) -> None:
-        if fresh:
+        if fresh and fresh[-1].id != self._cursor:
             self._cursor = fresh[-1].id
             self._spoken_at = self.market.ticks()
         for line in fresh:
             self._hearing.take(line)
             if line.source == "system":
                 self._progress = line.text[:120]
+        # What an earlier start said of itself counts no more: its switch is gone, and so may be its host keys. One that
+        # never was stopped has no earlier start, and by another clock its first words may be older than its start.
         since = self.rental.started_at
-        # What an earlier start said of itself counts no more: its switch is gone, and so may be its host keys.
-        self._heard = Heard() if since is None and self._was_stopped() else self._hearing.heard(since)
+        if self.launch.was_stopped:
+            self._heard = Heard() if since is None else self._hearing.heard(since)
+        else:
+            self._heard = self._hearing.heard()
 
     def _start(self) -> float | None:
         """Since when its log is read: however much it has said meanwhile, what was said first counts."""
         began = self.rental.started_at
-        if began is None and not self._was_stopped():
+        if began is None and not self.launch.was_stopped:
             began = self.rental.created_at
         return None if began is None else began - CLOCKS_S
-
-    def _was_stopped(self) -> bool:
-        return any(span.state is RentalState.STOPPED for span in self.launch.spans)
 
     def _silent(self, error: ProviderError) -> None:
         waited_s = self.market.ticks() - self._answered_at

@@ -118,7 +118,8 @@ class RunpodProvider:
             raise BadOrder(error.message, provider=self.name, status=409) from error
         made = self._rental(self._line.object_in(answer, doing=doing, write=True), doing, write=True)
         if made.name != order.name:
-            raise self._line.unusable(doing, f"it is about a pod named {made.name!r}", write=True, status=answer.status)
+            what = f"it is about pod {made.id}, named {made.name!r}"
+            raise self._line.unusable(doing, what, write=True, status=answer.status)
         return made
 
     def get(self, rental_id: str) -> Rental | None:

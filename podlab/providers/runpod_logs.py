@@ -25,6 +25,8 @@ MOST_TAIL = 5000
 """The API gives no more lines of what was before."""
 QUIET_S = 1.0
 """The API never ends a stream, so this much silence is the end of what there was."""
+BEGIN_S = 5.0
+"""So long the first line of a log may take: it comes from the pod's machine, and the answer's head does not."""
 SILENCE_S = 60.0
 """Without a sign of life for so long, the stream is taken for dead; the API sends comments in between."""
 PAUSES_S = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
@@ -109,6 +111,7 @@ def _stream(
     for event in line.http.listen(
         f"/v2/pods/{rental_id}/logs?{urlencode(query)}", last_id=begun.header, first_s=first_s,
         silence_s=SILENCE_S if whole_s is None else QUIET_S, whole_s=whole_s,
+        begin_s=None if whole_s is None else QUIET_S if begun.id and begun.count else BEGIN_S,
     ):  # fmt: skip
         if event.id and event.id == begun.id and dropped < begun.count:
             dropped += 1

@@ -18,7 +18,7 @@ from podlab.ledger import Ledger
 from podlab.renting import Rental, RentalLine, RentalState
 from podlab.transport.host_keys import HostKey, HostKeys
 from tests.lab.company import Clock, Company, market_of
-from tests.lab.rentals import launch
+from tests.lab.rentals import launch, state
 
 STARTED_AT = 1000.0
 
@@ -31,12 +31,17 @@ def key(number: int) -> HostKey:
 OURS, NEW, THEIRS = key(1), key(2), key(3)
 
 
+def started_again() -> Launch:
+    """A pod that was stopped once, so that its log holds the lines of an earlier start."""
+    return launch((10.0, "rent.state", state(RentalState.STOPPED)), (20.0, "rent.state", state(RentalState.RUNNING)))
+
+
 @dataclass
 class Pod:
     """A pod that shows a key, in turn where there are several, behind an address of the company's."""
 
     shown: list[HostKey]
-    launch: Launch = field(default_factory=launch)
+    launch: Launch = field(default_factory=started_again)
     words: int = 0
 
     def word(self) -> str:
@@ -103,6 +108,14 @@ def test_a_key_that_the_log_does_not_tell_is_not_trusted(
         speak(pod)
 
     assert HostKeys().pinned(pod.launch.id) is None
+
+
+def test_by_another_clock_the_first_words_of_a_pod_may_be_older_than_its_start(speak: Callable[[Pod], str]) -> None:
+    """One that never was stopped has no lines of an earlier start: what its log says first counts."""
+    pod = Pod([THEIRS], launch())
+
+    assert speak(pod) == "heard"
+    assert HostKeys().pinned(pod.launch.id) == THEIRS
 
 
 def test_a_key_that_was_made_anew_at_a_start_counts_when_the_log_tells_it(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from podlab.commands.drive import drive
-from podlab.errors import Unreachable
+from podlab.errors import NotFound, Unreachable
 from podlab.events import Work
 from podlab.lab import readiness
 from podlab.lab.attempts import BadDraw
@@ -127,6 +129,74 @@ def test_a_key_that_was_read_is_kept_while_the_image_talks(market: Market, compa
 
     assert way.fingerprints == (PRINT,)
     assert looks > 12
+
+
+def test_a_pod_that_is_not_known_yet_and_has_no_log_yet_is_waited_for(market: Market, company: Talking) -> None:
+    """A company was seen to answer 404 for a pod that it had just made, and for its log for some seconds more."""
+    id, _ = launched(company, market.ledger)
+    company.say(KEY, ARMED)
+    real_get, real_logs, looks = company.get, company.logs, 0
+
+    def get(rental_id: str) -> Rental | None:
+        nonlocal looks
+        looks += 1
+        return real_get(rental_id) if looks > 4 else None
+
+    def logs(rental_id: str, **how: Any) -> Iterator[RentalLine]:
+        if looks < 7:
+            raise NotFound(f"show the log of pod {rental_id}: 404")
+        return real_logs(rental_id, **how)
+
+    company.get, company.logs = get, logs  # type: ignore[method-assign]
+    way = Way()
+    launch = find(market.ledger, id)
+    assert launch is not None and launch.rental_id is not None
+    rental = real_get(launch.rental_id)
+    assert rental is not None
+    drive(readiness.arrive(market, launch, rental, lambda seen: None, way), Silent())
+
+    assert way.fingerprints == (PRINT,) and looks >= 7
+
+
+def test_a_log_by_a_clock_that_is_behind_is_heard_of_a_pod_that_never_was_stopped(
+    market: Market, company: Talking, clock: Clock
+) -> None:
+    """Its first words are older than the start that its company tells."""
+    id, _ = launched(company, market.ledger)
+    company.say(KEY, ARMED)
+    started_at = clock.true + 3
+    real = company.get
+
+    def get(rental_id: str) -> Rental | None:
+        found = real(rental_id)
+        return None if found is None else replace(found, started_at=started_at)
+
+    company.get = get  # type: ignore[method-assign]
+    way = Way()
+
+    arrive(market, company, way, id)
+
+    assert way.fingerprints == (PRINT,)
+
+
+def test_a_log_that_begins_late_is_read_again_from_its_beginning(market: Market, company: Talking) -> None:
+    """The first look came to its end before the log's beginning did, and later ones ask behind what was there."""
+    id, _ = launched(company, market.ledger)
+    company.say(KEY, ARMED, "serving")
+    real, whole = company.logs, 0
+
+    def logs(rental_id: str, *, after: str | None = None, **how: Any) -> Iterator[RentalLine]:
+        nonlocal whole
+        whole += after is None
+        lines = list(real(rental_id, after=after, **how))
+        return iter(lines[-1:] if whole == 1 else lines)
+
+    company.logs = logs  # type: ignore[method-assign]
+    way = Way()
+
+    arrive(market, company, way, id)
+
+    assert way.fingerprints == (PRINT,) and whole == 2
 
 
 def test_a_pod_whose_switch_never_says_that_it_is_armed_is_a_bad_draw(market: Market, company: Talking) -> None:

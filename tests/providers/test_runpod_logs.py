@@ -217,3 +217,20 @@ def test_an_id_that_is_none_leads_to_the_beginning(token: str) -> None:
     with serving(log_of(FINE, inclusive=False)) as server:
         assert texts(lines_of(server, after=token)) == ALL
     assert asked_id(server.requests[0]) is None
+
+
+def test_a_log_whose_first_line_comes_late_is_waited_for_and_not_for_its_end() -> None:
+    """The answer's head comes from the interface at once, and the lines from the pod's own machine."""
+
+    def serve(connection: socket.socket, request: bytes) -> None:
+        connection.sendall(SSE + b": hello\n\n")
+        time.sleep(2.5 * runpod_logs.QUIET_S)
+        connection.sendall(b"".join(event(*line) for line in FINE))
+        connection.settimeout(30)
+        while connection.recv(1):
+            pass
+
+    with serving(serve) as server:
+        begun_at = time.monotonic()
+        assert texts(lines_of(server)) == [text for _, text in FINE]
+        assert time.monotonic() - begun_at < 20, "the stream is never ended by the server"
