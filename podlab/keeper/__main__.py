@@ -68,8 +68,9 @@ def _lock(path: os.PathLike[str]) -> int:
                 holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
                 raise TimeoutError(f"another keeper ({holder or 'unknown'}) holds {path}") from error
             time.sleep(0.02)
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+    with contextlib.suppress(OSError):  # on a full disk it holds the lock all the same, without its name
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
     return descriptor
 
 

@@ -114,7 +114,7 @@ class Tender:
             self._wait(again_s)
 
     def _round(self) -> float:
-        if not self._turn(self.is_needed()):
+        if not self._is_our_turn():
             return tending.STANDBY_S if self.is_needed() else EVERY_S
         tended = tending.tend(self._market, self._world)
         if not tended.standby:
@@ -124,6 +124,13 @@ class Tender:
         if self._stopped:  # it may have taken its turn after it was given away
             self._world.file.release(self._world.owner)
         return tended.again_s
+
+    def _is_our_turn(self) -> bool:
+        try:
+            return self._turn(self.is_needed())
+        except Exception:  # noqa: BLE001  # no descriptors, no disk: the lease decides, which is looked at next
+            _log.exception("it cannot be told whose turn it is to tend the rented pods")
+            return True
 
     def _wait(self, seconds: float) -> None:
         """Until the next round is due, the ledger has changed since it began, or somebody wakes it."""

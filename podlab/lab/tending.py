@@ -90,13 +90,26 @@ class Tended:
 
 def tend(market: Market, world: World) -> Tended:
     """One round. Blocks for as long as providers and pods take to answer, each within its deadline."""
+    if _is_ours(world):
+        try:
+            return _Round(market, world).run()
+        except _Lost:
+            _log.warning("another process tends the rented pods now")
+    world.unwritten = None  # what the other one writes is newer
+    return Tended(True, min(world.round_s, STANDBY_S), notes=world.file.notes())
+
+
+def _is_ours(world: World) -> bool:
+    """Have the lease, or renew it; False while another process has it.
+
+    Where it cannot be written it is ours unless another one is known to have it: a full disk makes no pod immortal,
+    and what two do then is safe to be done twice.
+    """
     try:
-        if not world.file.take(world.owner):
-            return Tended(True, min(world.round_s, STANDBY_S), notes=world.file.notes())
-        return _Round(market, world).run()
-    except _Lost:
-        _log.warning("another process tends the rented pods now")
-        return Tended(True, min(world.round_s, STANDBY_S), notes=world.file.notes())
+        return world.file.take(world.owner)
+    except StateDamaged:
+        other = world.file.owner()
+        return other is None or other.token == world.owner.token
 
 
 class _Round:
@@ -153,9 +166,10 @@ class _Round:
     def _caps_now(self) -> Caps:
         try:
             self._world.known_caps = self._world.caps()
-        except PodlabError as error:  # a setting that cannot be read must not stop what ends pods
+        except Exception as error:  # noqa: BLE001  # a setting that cannot be read must not stop what ends pods
             before = "not known" if self._world.known_caps is None else "those of before"
-            self._alarms.append(f"The caps on money are {before}: {error.message}")
+            said = error.message if isinstance(error, PodlabError) else f"{type(error).__name__}: {error}"
+            self._alarms.append(f"The caps on money are {before}: {said}")
         return self._world.known_caps or Caps()
 
     def _listed(self, name: str) -> ending.Listing | None:
@@ -195,10 +209,9 @@ class _Round:
         rentals = answer.rentals
         if not self._damaged:
             self._ours()
-            try:
-                known[launch.id] = launch = ending.look(self._market, launch, answer)
-            except PodlabError as error:  # it is held against the rules all the same
-                self._say(f"{launch.name}: {error.message}", alarm=isinstance(error, StateDamaged))
+            with self._held_together(launch):  # whatever goes wrong, it is held against the rules all the same
+                known[launch.id] = ending.look(self._market, launch, answer)
+            launch = known[launch.id]
         elif launch.phase is Phase.ENDING:
             self._push(launch)
         known[launch.id] = launch = as_listed(launch, rentals)
@@ -210,10 +223,11 @@ class _Round:
         if not mine or mine[0].state is RentalState.TERMINATED:
             return None
         if launch.phase is Phase.LIVE and mine[0].ssh_host:
-            try:
-                self._world.moved(launch, mine[0])
-            except PodlabError as error:  # its name is taken, or the file is damaged: it is tended all the same
-                self._say(f"{launch.name} cannot be entered into the list of pods: {error.message}")
+            with self._held_together(launch):
+                try:
+                    self._world.moved(launch, mine[0])
+                except PodlabError as error:  # its name is taken, or the file is damaged: it is tended all the same
+                    self._say(f"{launch.name} cannot be entered into the list of pods: {error.message}")
         return mine[0]
 
     def _listening(self, launch: Launch, rental: Rental | None) -> Rental | None:
@@ -342,10 +356,11 @@ class _Round:
                 note, armed=answer, heard_at=steady, heard_wall_at=self._market.now(), tried_since=None,
                 problem=problem, unarmed_since=None if answer.armed else unarmed_since,
             )  # fmt: skip
-            if answer.armed and not brakes.is_armed(launch) and not self._damaged:
-                self._ours()
-                self._market.ledger.append("rent.armed", launch.id)
         self._pods[launch.id] = note
+        if isinstance(answer, Armed) and answer.armed and not brakes.is_armed(launch) and not self._damaged:
+            self._ours()
+            with self._held_together(launch):  # what it said counts, also where it cannot be written down
+                self._market.ledger.append("rent.armed", launch.id)
 
     # Bills
 
@@ -447,11 +462,7 @@ class _Round:
 
     def _ours(self) -> None:
         """Renew the lease before a deed. Raises _Lost when it is another one's turn."""
-        try:
-            mine = self._world.file.take(self._world.owner)
-        except StateDamaged:
-            return  # a full disk makes no pod immortal; what is done here may be done twice
-        if not mine:
+        if not _is_ours(self._world):
             raise _Lost
 
     @contextlib.contextmanager

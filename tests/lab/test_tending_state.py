@@ -3,8 +3,14 @@ end ends all the same."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -107,6 +113,115 @@ def test_a_ledger_that_takes_no_line_keeps_no_pod_from_being_told_to_live(
     assert "cannot be written" in tended.notes.alarms[0]
     machine.acts = False
     computer.run(LEASE_S + 60)
+    assert computer.company.alive() == []
+
+
+@contextlib.contextmanager
+def no_room() -> Iterator[None]:
+    """No file of this process takes a byte: the kernel refuses it, as on a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@contextlib.contextmanager
+def no_descriptors() -> Iterator[None]:
+    """This process can open nothing more."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@contextlib.contextmanager
+def read_only() -> Iterator[None]:
+    """Nothing can be opened to be written, whoever this process runs as."""
+    opened = os.open
+
+    def refuse(path: Any, flags: int, *args: Any, **kwargs: Any) -> int:
+        if flags & (os.O_WRONLY | os.O_RDWR):
+            raise OSError(errno.EROFS, "Read-only file system")
+        return opened(path, flags, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.open", refuse)
+        yield
+
+
+@contextlib.contextmanager
+def full() -> Iterator[None]:
+    """Not even an empty file can be made."""
+    opened = os.open
+
+    def refuse(path: Any, flags: int, *args: Any, **kwargs: Any) -> int:
+        if flags & os.O_CREAT and not Path(path).exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return opened(path, flags, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.open", refuse)
+        yield
+
+
+@pytest.mark.parametrize("nothing_can_be_written", [no_room, no_descriptors, read_only, full])
+def test_where_nothing_can_be_written_pods_end_and_live_as_before(
+    computer: Computer, nothing_can_be_written: Callable[[], AbstractContextManager[None]]
+) -> None:
+    """The lease of whoever tends cannot be renewed, and that stops no round: what is behind its deadline ends, and who
+    lives is told so again and again. Its own switch would end it otherwise."""
+    policy = Policy(deadline_at=1_700_000_000.0 + HOUR_S, lease_s=2 * HOUR_S)
+    launched(computer.company, computer.ledger, policy=policy)
+    launched(computer.company, computer.ledger, policy=Policy(budget_usd=0.5, lease_s=2 * HOUR_S))
+    _, living = launched(computer.company, computer.ledger, policy=Policy(lease_s=LEASE_S), acts=True)
+    # What it has read before; the file of whoever tends was never written.
+    computer.world.entries = tuple(computer.ledger.entries())
+    with nothing_can_be_written():
+        for _ in range(3):  # each round, also where those before it could not be kept
+            tended = computer.run(HOUR_S / 2)
+            assert not tended.standby
+        assert computer.company.alive() == [living]
+    assert not computer.tend().standby
+    assert computer.company.alive() == [living]
+
+
+def test_where_nothing_can_be_written_one_who_is_known_to_tend_is_left_to_it(
+    computer: Computer, tmp_path: Path
+) -> None:
+    launched(computer.company, computer.ledger, acts=True)
+    second = Computer(tmp_path, computer.clock, computer.company)
+    second.begin("kernel")
+    computer.tend()
+    with read_only():
+        assert second.tend().standby
+        computer.clock.true += computer.file.held_s + 1
+        assert not second.tend().standby
+
+
+def test_an_idle_pod_whose_switch_cannot_be_written_down_still_ends(computer: Computer) -> None:
+    _, machine = launched(computer.company, computer.ledger, policy=Policy(idle_s=600.0))
+    machine.idle_for_s = 700.0
+    with no_room():
+        computer.tend()
+    assert computer.company.alive() == []
+
+
+def test_a_provider_s_answer_that_breaks_podlab_keeps_no_pod_from_its_deadline(
+    computer: Computer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What goes wrong while it is written down is no reason to let it live."""
+    launched(computer.company, computer.ledger, policy=Policy(deadline_at=1_700_000_000.0 + HOUR_S))
+
+    def broken(*args: object) -> NoReturn:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("podlab.lab.ending.look", broken)
+    monkeypatch.setattr(computer.world, "caps", broken)
+    computer.run(HOUR_S + 60)
     assert computer.company.alive() == []
 
 
