@@ -15,8 +15,9 @@ from typing import Any, Literal
 
 from podlab.errors import Refused
 from podlab.events import Ask, Work
-from podlab.lab.launches import Launch, Phase, all_launches, find, policy_fields
+from podlab.lab.launches import Launch, Phase, all_launches, find, fold, policy_fields
 from podlab.lab.market import Market
+from podlab.ledger import Entry
 from podlab.renting import Policy, Protection, RentalState
 from podlab.units import duration_text
 
@@ -354,11 +355,10 @@ def _left(launches: Sequence[Launch], caps: Caps, now: float) -> list[tuple[str,
 def change(market: Market, launch: Launch, policy: Policy, caps: Caps) -> Work[Launch]:
     """Give a pod another policy: in the ledger at once, on the pod with the next beat. What may cost more asks.
 
-    Raises Refused when the answer is no or nobody could answer, when a cap on all pods would end it all the same, and
-    when the pod has ended or has to end.
+    Raises Refused when the answer is no or nobody could answer, when a cap on all pods would end it all the same, when
+    the pod has ended or has to end, and when somebody else moved its limits since `launch` was read.
     """
-    if launch.phase in (Phase.ENDED, Phase.REFUSED, Phase.ENDING):
-        raise Refused(f"{launch.name} has ended or is ending: its limits move no more.", hint="Rent another one.")
+    _refuse_over(launch)
     now = market.now()
     if _may_cost_more(launch.policy, policy):
         spent, price = spent_usd(launch, now), usd_per_hour(launch)
@@ -379,10 +379,24 @@ def change(market: Market, launch: Launch, policy: Policy, caps: Caps) -> Work[L
         if not answer:
             why = "Nobody could be asked" if answer is None else "The answer was no"
             raise Refused(f"{why}, so {launch.name} keeps its limits.", hint="Say it in advance with --yes.")
-    known = find(market.ledger, launch.id) or launch  # another process may have moved it meanwhile
-    serial = known.policy_serial + 1
-    market.ledger.append("rent.policy", launch.id, serial=str(serial), **policy_fields(policy))
-    return find(market.ledger, launch.id) or replace(known, policy=policy, policy_serial=serial)
+
+    def decide(entries: list[Entry]) -> dict[str, str]:
+        known = next((each for each in fold(entries) if each.id == launch.id), launch)
+        _refuse_over(known)
+        if known.policy != launch.policy:
+            raise Refused(
+                f"The limits of {launch.name} were moved elsewhere meanwhile, so they were left as they are now.",
+                hint=f"See podlab pod show {launch.name}, then repeat it.",
+            )
+        return {"serial": str(known.policy_serial + 1), **policy_fields(policy)}
+
+    market.ledger.append_checked("rent.policy", launch.id, decide)
+    return find(market.ledger, launch.id) or replace(launch, policy=policy)
+
+
+def _refuse_over(launch: Launch) -> None:
+    if launch.phase in (Phase.ENDED, Phase.REFUSED, Phase.ENDING):
+        raise Refused(f"{launch.name} has ended or is ending: its limits move no more.", hint="Rent another one.")
 
 
 def extended(

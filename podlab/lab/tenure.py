@@ -8,6 +8,7 @@ adopt(market, launch, crew)                a pod of ours that no list of this co
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 from podlab.errors import (
@@ -65,18 +66,15 @@ def start(market: Market, launch: Launch, crew: Crew) -> Work[Launch]:
         yield Notice(f"{launch.name} is {rental.said or rental.state} already.")
         return (yield from wait(market, launch, crew))
     yield from _agreed(market, launch, crew)
-    # On the disk before it is asked: from now on it may cost what it costs while it runs.
-    market.ledger.append(
-        "rent.state", launch.id, state=RentalState.STARTING.value, usd_per_hour=repr(launch.agreed_usd_per_hour)
-    )
     yield Stage("start", f"Starting {launch.name}")
     try:
+        # On the disk before it is asked: from now on it may cost what it costs while it runs.
+        market.ledger.append(
+            "rent.state", launch.id, state=RentalState.STARTING.value, usd_per_hour=repr(launch.agreed_usd_per_hour)
+        )
         yield from _asked(market, launch, lambda: _begin(market, launch, rental))
         running = yield from _until(market, launch, lambda seen: seen.state in UP, "started")
         yield from crew.arrive(find(market.ledger, launch.id) or launch, running, lambda seen: _check(launch, seen))
-    except Refused:
-        yield from _halted(market, launch)
-        raise
     except OutOfStock as error:
         yield from _halted(market, launch)
         return (yield from _anew(market, launch, crew, error))
@@ -87,6 +85,12 @@ def start(market: Market, launch: Launch, crew: Crew) -> Work[Launch]:
             launch=launch.id, rental_id=launch.rental_id,
             hint=f"Try again later, or end it: podlab pod terminate {launch.name}",
         ) from draw  # fmt: skip
+    except GeneratorExit:  # nobody is left who could be told
+        _halt(market, launch)
+        raise
+    except BaseException:  # a no, Ctrl-C, a ledger that cannot be written: nobody has a use for what runs now
+        yield from _halted(market, launch)
+        raise
     return find(market.ledger, launch.id) or launch
 
 
@@ -211,11 +215,21 @@ def _until(market: Market, launch: Launch, is_so: Callable[[Rental], bool], what
 
 def _halted(market: Market, launch: Launch) -> Work[None]:
     """Stop a pod whose start went wrong. What cannot be done now is told; its limits end it at last."""
+    _halt(market, launch)
     try:
         yield from stop(market, find(market.ledger, launch.id) or launch)
         ending.prove(market, launch)  # the ledger counts it as running since it was asked to start
-    except PodlabError as error:
-        yield Notice(f"{launch.name} may be running: {error.message}", "warning")
+    except (PodlabError, KeyboardInterrupt) as error:
+        why = error.message if isinstance(error, PodlabError) else "its stop was not waited for."
+        yield Notice(f"{launch.name} may be running: {why} See: podlab pod show {launch.name}", "warning")
+        if not isinstance(error, PodlabError):
+            raise
+
+
+def _halt(market: Market, launch: Launch) -> None:
+    """Ask for a stop whatever it looks like: a start that was just asked for may not be seen yet."""
+    with contextlib.suppress(PodlabError):
+        market.provider(launch.provider).stop(launch.rental_id or "")
 
 
 def _anew(market: Market, launch: Launch, crew: Crew, error: OutOfStock) -> Work[Launch]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -257,6 +258,20 @@ def test_more_money_is_asked_for_and_a_new_serial_is_written(market: Market) -> 
     assert again.policy_serial == 2
 
 
+def test_limits_that_somebody_else_moved_while_a_person_was_asked_are_left(market: Market) -> None:
+    """A yes is to what stood in the question, which does not take back the idle rule of now."""
+    policy = Policy(deadline_at=ASKED_AT + HOUR_S, budget_usd=5.0)
+    pod = one_that_lives(market, policy)
+    work = money.change(market, pod, replace(policy, budget_usd=10.0), Caps())
+    assert isinstance(next(work), Ask)
+    stricter, _ = answered(money.change(market, pod, replace(policy, idle_s=600.0), Caps()), None)
+
+    with pytest.raises(Refused, match="were moved elsewhere meanwhile"):
+        work.send(True)
+
+    assert ledger_of.find(market.ledger, "l1") == stricter and stricter.policy.idle_s == 600.0
+
+
 def test_a_stopped_pod_is_extended_by_what_it_costs_when_it_is_started_again(market: Market) -> None:
     """Its hours at the running price until the deadline, and its disk's week behind it; it is not idle meanwhile."""
     policy = Policy(deadline_at=ASKED_AT + HOUR_S, idle_s=600.0)
@@ -292,7 +307,7 @@ def test_a_pod_is_not_extended_where_a_cap_on_all_pods_would_end_it(market: Mark
     with pytest.raises(Refused, match=r"\$0.10 of .* are left, which would be used up in 6 min"):
         answered(money.change(market, pod, longer, caps), True)
     assert ledger_of.open_launches(market.ledger)[0].policy == policy
-    _, (asked,) = answered(money.change(market, pod, longer, Caps(total_usd=3.0)), True)
+    pod, (asked,) = answered(money.change(market, pod, longer, Caps(total_usd=3.0)), True)
     assert "the $3 for all pods is used up in 2 h" in asked.detail
     moved, _ = answered(money.change(market, pod, shorter, caps), None)
     assert moved.policy == shorter

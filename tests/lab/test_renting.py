@@ -456,6 +456,31 @@ def test_a_pod_that_moved_is_followed_where_it_is_now(open_shop: Shop) -> None:
     assert rented.pod_of(launch) == pods.find("lab")
 
 
+@pytest.mark.parametrize("at", ["start", "armed", "sshd"])
+@pytest.mark.parametrize("how", ["interrupted", "closed"])
+def test_a_pod_whose_start_is_given_up_is_stopped_again(open_shop: Shop, at: str, how: str) -> None:
+    """Ctrl-C, or a kernel that drops the cell: nobody has a use for what would be billed from now on."""
+    launch = open_shop.create(replace(WISH, name="lab"))
+    drive(tenure.stop(open_shop.market, launch), Silent())
+    work = tenure.start(open_shop.market, launch, open_shop.crew)
+    event = next(work)
+    while not (isinstance(event, Stage) and event.key == at):
+        event = work.send(True if isinstance(event, Ask) else None)
+
+    if how == "closed":
+        work.close()
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            work.throw(KeyboardInterrupt())
+            drive(work, Silent())
+
+    (pod,) = open_shop.living()
+    wait_until(lambda: pod.status is Status.EXITED, timeout_s=30, why="the pod is stopped again")
+    if how == "interrupted":
+        row = find(open_shop.market.ledger, launch.id)
+        assert row is not None and row.is_stopped
+
+
 def test_a_machine_without_a_free_gpu_stays_stopped_and_its_disk_is_kept(open_shop: Shop) -> None:
     launch = open_shop.create(replace(WISH, name="lab"))
     drive(tenure.stop(open_shop.market, launch), Silent())
