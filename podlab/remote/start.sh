@@ -3,13 +3,16 @@
 # lab/start_command.py drops these comments, joins the lines with blanks and fills in @PROGRAM@, @CONFIG@, @BOOT@ and
 # @IMAGE_START@. How a provider splits the text into words again is its own affair: so there is no single quote, no
 # backslash and no line end in what becomes one word for `sh -c`. POSIX sh only.
+#
+# A special builtin (`:`, `exec`, `set`, ...) whose redirection fails ends the whole shell, and with it the container: so
+# none has one outside of a subshell. An image may run as any user, and its folder of keys may be unwritable.
 
 pl_program=@PROGRAM@;
 pl_keys="${PODLAB_ETC_SSH:-/etc/ssh}";
 
 # The host keys that an image brings are known to everybody who has the image. Made anew, once for a container.
 if command -v ssh-keygen >/dev/null 2>&1 && [ -z "${PODLAB_SIMULATED:-}" ] && [ ! -e "$pl_keys/.podlab" ]; then
-    mkdir -p "$pl_keys" && rm -f "$pl_keys"/ssh_host_* && : >"$pl_keys/.podlab";
+    (mkdir -p "$pl_keys" && rm -f "$pl_keys"/ssh_host_* && : >"$pl_keys/.podlab") 2>/dev/null;
 fi;
 
 # The switch, and a loop that starts it again should it be killed. It ends by itself (4) when this process is gone.
@@ -44,13 +47,13 @@ fi;
 
 # Host keys, told before anybody can log in. Without ssh-keygen the switch tells them once they are there.
 if command -v ssh-keygen >/dev/null 2>&1; then
-    mkdir -p "$pl_keys";
+    mkdir -p "$pl_keys" 2>/dev/null;
     for pl_each in ed25519 ecdsa rsa; do
         if [ ! -e "$pl_keys/ssh_host_${pl_each}_key" ] && [ -z "${PODLAB_SIMULATED:-}" ]; then
             ssh-keygen -q -t "$pl_each" -N "" -C "" -f "$pl_keys/ssh_host_${pl_each}_key" </dev/null >/dev/null 2>&1;
         fi;
     done;
-    if [ -z "${PODLAB_SIMULATED:-}" ]; then : >"$pl_keys/.podlab"; fi;
+    if [ -z "${PODLAB_SIMULATED:-}" ]; then (: >"$pl_keys/.podlab") 2>/dev/null; fi;
     for pl_each in "$pl_keys"/ssh_host_*_key.pub; do
         if [ -r "$pl_each" ]; then
             read -r pl_kind pl_rest <"$pl_each";

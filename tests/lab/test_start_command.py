@@ -171,6 +171,32 @@ def test_it_runs_in_every_shell(own_home: Path, company: Company, shell: str) ->
         pod.kill()
 
 
+@pytest.mark.parametrize("shell", ["dash", "bash"])
+@pytest.mark.parametrize("hole", ["no folder", "no mark"])
+def test_where_nothing_can_be_written_among_the_host_keys_the_switch_and_the_image_start_all_the_same(
+    own_home: Path, company: Company, shell: str, hole: str
+) -> None:
+    if shutil.which(shell) is None or shutil.which("ssh-keygen") is None:
+        pytest.skip(f"no {shell} or no ssh-keygen here")
+    pod = Rented(own_home, company, LONG, shell=shell)
+    if shell == "bash":  # as it is where it is the sh: a failed redirection of `:` ends it
+        pod.argv = (pod.argv[0], "--posix", *pod.argv[1:])
+    del pod.env["PODLAB_SIMULATED"]
+    if hole == "no folder":  # root cannot make one where a file is
+        pod.keys.rmdir()
+        pod.keys.write_text("")
+    else:
+        (pod.keys / ".podlab").mkdir()
+    try:
+        pod.start()
+        assert pod.process is not None
+        pod.until_said("podlab: armed")
+        pod.until_said("sshd begins")
+        assert pod.process.poll() is None
+    finally:
+        pod.kill()
+
+
 def test_an_image_with_a_start_of_its_own_is_started_by_it_behind_the_switch(own_home: Path, company: Company) -> None:
     pod = Rented(own_home, company, LONG)
     start = own_home / "image-start"
