@@ -44,7 +44,9 @@ LINES_LIMIT = 10_000
 KEYS_LIMIT = 1000
 LINE_LIMIT_CHARACTERS = 4096
 _HOST_KEY = re.compile(r"podlab: host key ([a-z0-9@.-]{1,64}) (SHA256:[A-Za-z0-9+/]{43})")
-_KEY_TYPES = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa")
+_KEY_TYPES = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ssh-rsa")
+"""What start.sh makes, as our SSH client prefers them. A line of another type was written by somebody else."""
+_KEYS_END = "podlab: host keys are told"
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,7 @@ class Hearing:
 
     def __init__(self) -> None:
         self._keys: list[tuple[float | None, str, str]] = []
+        """When it was said, of which type, its fingerprint; no type: a start has told all of its keys."""
         self._armed: tuple[float | None, bool, str] | None = None
 
     def take(self, line: RentalLine) -> None:
@@ -166,6 +169,9 @@ class Hearing:
         if found := _HOST_KEY.fullmatch(text):
             if found[1] in _KEY_TYPES and len(self._keys) < KEYS_LIMIT:
                 self._keys.append((line.at, found[1], found[2]))
+        elif text == _KEYS_END:
+            if len(self._keys) < KEYS_LIMIT:
+                self._keys.append((line.at, "", ""))
         elif text.startswith("podlab: armed {"):
             self._armed = line.at, True, ""
         elif text.startswith("podlab: not armed: "):
@@ -175,8 +181,11 @@ class Hearing:
         """All of it, but for what came before `since`."""
         keys: dict[str, str] = {}
         for at, kind, fingerprint in self._keys:
-            if not _is_before(at, since):
-                keys.setdefault(kind, fingerprint)
+            if _is_before(at, since):
+                continue
+            if not kind:
+                break
+            keys.setdefault(kind, fingerprint)
         armed, detail = None, ""
         # Of that a beat decides as well, so clocks may differ; a key from before the start counts in no case.
         if self._armed is not None and not _is_before(self._armed[0], None if since is None else since - CLOCKS_S):
@@ -190,10 +199,12 @@ def heard(lines: Iterable[RentalLine], *, since: float | None = None) -> Heard:
     `since` (the provider's clock: the rental's `started_at`) leaves out what came before; after a restart the log
     still holds the lines of the start before, and an image without a volume makes new host keys at each start.
 
-    Of each type of host key the first line counts, and no later one: whoever is in the container can write into its
-    log, but before the start command has told the keys nobody is: no SSH server listens yet and nothing of the image
-    has run. What is heard of `armed` is the switch's own word, and decides only together with a beat (heartbeat.py).
-    The lines are untrusted: their number and length are capped, and what is not understood is left out.
+    Of each type of host key the first line counts, and none after the start command said that all are told: whoever is
+    in the container can write into its log, but before that nobody is: no SSH server listens yet and nothing of the
+    image has run. (The switch's being armed is no such end: it comes while the keys are still made. An image without
+    ssh-keygen has no end: its keys are told once they are there.) What is heard of `armed` is the switch's own word,
+    and decides only together with a beat (heartbeat.py). The lines are untrusted: their number and length are capped,
+    and what is not understood is left out.
     """
     hearing = Hearing()
     for line in islice(lines, LINES_LIMIT):

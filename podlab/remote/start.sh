@@ -61,6 +61,7 @@ if command -v ssh-keygen >/dev/null 2>&1; then
             if [ -n "${2:-}" ]; then echo "podlab: host key $pl_kind $2"; fi;
         fi;
     done;
+    echo "podlab: host keys are told";
 fi;
 unset pl_program;
 

@@ -101,6 +101,26 @@ def test_of_each_type_the_first_key_counts_and_nothing_that_is_written_later() -
     assert said.armed is None
 
 
+def test_a_key_of_a_type_that_the_start_command_never_makes_does_not_count() -> None:
+    said = heard([line(f"podlab: host key ssh-ed25519 {PRINT_A}"),
+                  *(line(f"podlab: host key ecdsa-sha2-nistp{bits} {PRINT_B}") for bits in (384, 521))])  # fmt: skip
+
+    assert said.fingerprints == (PRINT_A,)
+
+
+def test_no_key_counts_that_is_told_once_all_are_told_until_the_next_start() -> None:
+    lines = [
+        line(f"podlab: host key ssh-ed25519 {PRINT_A}", at=99.0), line("podlab: host keys are told", at=99.0),
+        line(f"podlab: host key ssh-rsa {PRINT_B}", at=99.5), line('podlab: armed {"serial": -1}', at=101.0),
+        line(f"podlab: host key ecdsa-sha2-nistp256 {PRINT_A}", at=102.0), line("podlab: host keys are told", at=102.0),
+        line(f"podlab: host key ssh-ed25519 {PRINT_B}", at=103.0),
+    ]  # fmt: skip
+
+    assert heard(lines).fingerprints == (PRINT_A,)
+    assert heard(lines, since=100.0).fingerprints == (PRINT_A,)
+    assert heard(lines[:4]).fingerprints == (PRINT_A,)
+
+
 def test_lines_of_an_earlier_start_and_of_the_machine_do_not_count() -> None:
     lines = [
         line(f"podlab: host key ssh-ed25519 {PRINT_A}", at=99.0),
@@ -247,6 +267,8 @@ def test_the_first_login_is_checked_against_the_log_and_its_word_reaches_the_swi
     pod.start()
     wait_until(lambda: answers(address), timeout_s=WAIT_S, why="sshd answers")
     said = heard(line(text) for text in pod.said())
+    end = pod.said().index("podlab: host keys are told")
+    assert len(heard(line(text) for text in pod.said()[: end + 1]).fingerprints) == 3
     assert len(said.fingerprints) == 3  # told before sshd listened, one of each type
     shown = machines.subprocess.run(["ssh-keygen", "-lf", str(pod.keys / "ssh_host_ed25519_key.pub")],
                                     capture_output=True, text=True, check=True).stdout.split()[1]  # fmt: skip
