@@ -53,9 +53,13 @@ def end(market: Market, launch: Launch, *, why: str, brake: str) -> None:
         launch = known
     except StateDamaged as error:
         damage = error
-    push(market, launch)
+    problem = push(market, launch)
     if damage is not None:
-        raise damage
+        asked = f"asking for it failed ({problem})" if problem else "it was asked for all the same"
+        raise StateDamaged(
+            f"The end of {launch.name} could not be written down, and {asked}: {damage.message}",
+            hint=f"See podlab pod doctor, then repeat it: podlab pod terminate {launch.name}",
+        ) from damage
 
 
 def push(market: Market, launch: Launch) -> str:

@@ -21,13 +21,18 @@ if TYPE_CHECKING:
 
 
 def launch_meant(workspace: Workspace, ledger: Ledger, name: str | None) -> Launch:
+    """The launch of the ledger that `name` means, as `launch_among` finds it. Raises StateDamaged, too."""
+    return launch_among(workspace, all_launches(ledger), name)
+
+
+def launch_among(workspace: Workspace, launches: tuple[Launch, ...], name: str | None) -> Launch:
     """The launch that `name` means, one that may be billed before one that has ended; the pod in use without a name.
     It is called as its pod is called here now.
 
-    Raises BadArgument for a pod that is not rented, NotFound with the nearest name, StateDamaged.
+    Raises BadArgument for a pod that is not rented, NotFound with the nearest name.
     """
     text = name or workspace.value("pod")
-    launches, here = all_launches(ledger), _registered()
+    here = _registered()
     called, pod = _called(launches, here), here.get(text)
     if pod is not None and (known := next((each for each in called if each.id == pod.id), None)) is not None:
         return known

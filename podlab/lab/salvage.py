@@ -14,8 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from podlab.lab.launches import Launch, Phase, Span, fold
-from podlab.ledger import Entry, Salvaged, Trust
+from podlab.errors import StateDamaged
+from podlab.lab.launches import Launch, Phase, Span, all_launches, fold
+from podlab.ledger import Entry, Ledger, Salvaged, Trust
 from podlab.renting import Rental, RentalState
 
 FINDS = frozenset({"rent.ask", "rent.live", "rent.extra", "rent.ending"})
@@ -44,6 +45,14 @@ def salvage(known: Sequence[Entry], lines: Iterable[Salvaged]) -> tuple[Launch, 
             if entry.verb == "rent.ask":
                 asked.add(entry.subject)
     return fold(kept)
+
+
+def endable(ledger: Ledger) -> tuple[tuple[Launch, ...], StateDamaged | None]:
+    """Every launch that a person may want to end; of a damaged ledger what can still be read, and what is wrong."""
+    try:
+        return all_launches(ledger), None
+    except StateDamaged as error:
+        return salvage((), ledger.salvaged()), error
 
 
 def as_listed(launch: Launch, rentals: Iterable[Rental]) -> Launch:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 
 import pytest
 
 from podlab import settings
 from podlab.display.text import text
-from podlab.errors import AlreadyExists, BadArgument, NotFound, Refused
+from podlab.errors import AlreadyExists, BadArgument, NotFound, Refused, StateDamaged
 from podlab.events import Answer, Ask
 from podlab.lab import pods
 from podlab.lab.launches import all_launches
 from podlab.ledger import Ledger
 from podlab.sandbox.serve import Running
+from podlab.settings import home
 from podlab.types import GpuSample
 from tests.audiences import Silent
 from tests.commands.conftest import Say
@@ -48,6 +51,36 @@ def test_a_price_needs_a_yes_and_a_dry_run_rents_nothing(say: Say, sandbox: Runn
         say("pod create lab --interactive", audience=Silent(None))
     assert sandbox.company.pods == {}
     assert all(not launch.is_open for launch in all_launches(Ledger()))
+
+
+@pytest.mark.parametrize("trouble", ["full", "damaged"])
+def test_every_pod_is_asked_to_end_where_the_ledger_cannot_be_written(
+    say: Say, sandbox: Running, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    """A disk that is full, or a line that was changed: what a person wants ended is not billed on because of it."""
+    for name in ("one", "two"):
+        say(f"pod create {name} --gpu A40 --ttl 1h", yes=True)
+    if trouble == "full":
+
+        def no_room(self: Ledger, line: bytes, intact_bytes: int) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(Ledger, "_write", no_room)
+    else:
+        place = home() / "ledger.jsonl"
+        lines = place.read_bytes().splitlines(keepends=True)
+        place.write_bytes(b"".join([*lines[:-1], b'{"broken": true}\n', lines[-1]]))
+        assert {row.name for row in say("pod list", code=1).rentals} == {"one", "two"}
+    audience = Silent(True)
+
+    with pytest.raises(
+        StateDamaged, match="end of one could not .* asked for all the same.* The end of two could"
+    ) as no:
+        say("pod terminate --all", audience=audience)
+
+    assert "podlab pod terminate" in no.value.hint
+    assert ("What can still be read" in "".join(each.text for each in audience.notices)) is (trouble == "damaged")
+    until(lambda: all(pod.terminated_at is not None for pod in sandbox.company.pods.values()))
 
 
 def test_from_a_choice_to_an_end_that_was_asked_for(say: Say, sandbox: Running) -> None:

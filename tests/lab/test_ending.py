@@ -104,7 +104,7 @@ def test_a_pod_is_asked_to_end_where_nothing_can_be_written(market: Market, comp
     ledger.is_full = True
     company.shown = lambda rentals: ()
 
-    with pytest.raises(StateDamaged):
+    with pytest.raises(StateDamaged, match="could not be written down, and it was asked for all the same"):
         ending.end(market, Launch(**{**vars(row), "rental_id": machine.id}), why="a test", brake="create")
 
     assert company.alive() == []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from podlab.commands.handlers.rentals import detail_of
 from podlab.commands.rent_results import RentalList
 from podlab.commands.results import Outcome, Plan
-from podlab.errors import BadArgument, BadSettings, Refused
+from podlab.errors import BadArgument, BadSettings, Refused, StateDamaged
 from podlab.events import Ask, Notice, Work
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def terminate(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     from podlab.lab.rented_names import called_here
 
     market = Market.of(workspace)
-    meant = _meant(workspace, market, args)
+    meant = yield from _meant(workspace, market, args)
     if args.dry_run:
         return Outcome(Plan(tuple(f"end {launch.name} at {launch.provider}, and prove it" for launch in meant)))
     open_ones = [launch for launch in meant if launch.is_open]
@@ -53,16 +53,19 @@ def _dropped(workspace: Workspace, ended: list[str]) -> Work[None]:
         yield Notice(f"They stay in the list of pods for now: {error.message} {error.hint}", "warning")
 
 
-def _meant(workspace: Workspace, market: Market, args: Namespace) -> list[Launch]:
-    from podlab.lab.launches import open_launches
-    from podlab.lab.rented_names import called_here, launch_meant
+def _meant(workspace: Workspace, market: Market, args: Namespace) -> Work[list[Launch]]:
+    from podlab.lab.rented_names import called_here, launch_among
+    from podlab.lab.salvage import endable
 
+    if args.all and args.pods:
+        raise BadArgument("--all and names say different things.", hint="Leave one of them away.")
+    launches, damage = endable(market.ledger)
+    if damage is not None:  # a person who wants an end gets it: what can still be read has the names and ids
+        yield Notice(f"{damage.message} What can still be read of it is used. {damage.hint}", "warning")
     if args.all:
-        if args.pods:
-            raise BadArgument("--all and names say different things.", hint="Leave one of them away.")
-        return list(called_here(open_launches(market.ledger)))
+        return [launch for launch in called_here(launches) if launch.is_open]
     names: list[str | None] = [*args.pods] or [args.on]
-    found = [launch_meant(workspace, market.ledger, name) for name in names]
+    found = [launch_among(workspace, launches, name) for name in names]
     return list({launch.id: launch for launch in found}.values())
 
 
@@ -86,8 +89,14 @@ def _end(market: Market, launches: list[Launch], *, wait: bool) -> Work[list[Lau
     from podlab.lab import ending
     from podlab.lab.launches import find
 
+    damages = []
     for launch in launches:
-        ending.end(market, launch, why="a person said so", brake="person")
+        try:
+            ending.end(market, launch, why="a person said so", brake="person")
+        except StateDamaged as error:  # the next one is billed, too
+            damages.append(error)
+    if damages:
+        raise StateDamaged(" ".join(error.message for error in damages), hint=damages[-1].hint)
     if not wait:
         return [find(market.ledger, launch.id) or launch for launch in launches]
     found = []

@@ -72,14 +72,15 @@ def list_pods(workspace: Workspace, args: Namespace) -> Work[Outcome]:
         yield Notice(f"{error.message} {error.hint}", "warning")
         found, left_out = rentals.list_of(workspace, ended=args.all, limit=args.limit)
         return Outcome(PodList((), found, args.limit, left_out, error.message), 1)
+    status = 0
     try:
         rentals.drop_ended(workspace)
     except StateDamaged as error:
         yield Notice(f"{error.message} {error.hint}", "warning")
-        return Outcome(PodList(tuple(pods.check(workspace, pods.all_pods()))))
+        status = 1
     checked = tuple(pods.check(workspace, pods.all_pods()))
     found, left_out = rentals.list_of(workspace, ended=args.all, limit=args.limit)
-    return Outcome(PodList(checked, found, args.limit, left_out))
+    return Outcome(PodList(checked, found, args.limit, left_out), status)
 
 
 def use(workspace: Workspace, args: Namespace) -> Work[Outcome]:

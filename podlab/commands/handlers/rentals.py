@@ -102,18 +102,19 @@ def all_of(workspace: Workspace, *, ended: bool) -> tuple[RentalDetail, ...]:
 def list_of(
     workspace: Workspace, *, ended: bool, limit: int | None = None
 ) -> tuple[tuple[RentalDetail, ...], int]:  # fmt: skip
-    """The same with `limit` ended ones at most, and how many are left out because of that."""
+    """The same with `limit` ended ones at most, and how many are left out because of that. Of a damaged ledger what
+    can still be read."""
     from podlab.lab.open_rentals import OpenRentals
     from podlab.settings import home
 
     if not OpenRentals(home()).were_any():
         return (), 0
-    from podlab.lab.launches import all_launches
     from podlab.lab.rented_names import launch_list
+    from podlab.lab.salvage import endable
     from podlab.ledger import Ledger
 
     now = time.time()
-    found = launch_list(all_launches(Ledger()), open_only=not ended)
+    found = launch_list(endable(Ledger())[0], open_only=not ended)
     kept = limited(found, lambda launch: not launch.is_open, limit)
     return tuple(detail_of(launch, now) for launch in kept), len(found) - len(kept)
 
