@@ -9,6 +9,7 @@ import contextlib
 import ipaddress
 import json
 import math
+import os
 import re
 import socket
 import threading
@@ -17,10 +18,10 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from podlab.errors import BadArgument, BadSecret, HttpError
-from podlab.secrets import Secret, redact
+from podlab.secrets import Secret, redact, remember
 
 if TYPE_CHECKING:
     import httpx2
@@ -30,6 +31,24 @@ EVENT_LIMIT_BYTES = 1 * 2**20
 LISTEN_LIMIT_BYTES = 64 * 2**10
 """Of what a server says instead of a stream of events."""
 CONNECT_S = 10.0
+_PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
+NETWORK = (*_PROXIES, *(name.lower() for name in _PROXIES), "SSL_CERT_FILE", "SSL_CERT_DIR")
+"""What of the environment decides how a server is reached, as a client finds it when it is made."""
+
+
+def network() -> tuple[str, ...]:
+    """How servers are reached from here, as the environment has it now; "" for what it lacks. It may hold passwords."""
+    return tuple(os.environ.get(name, "") for name in NETWORK)
+
+
+def keep_quiet_about_proxies() -> None:
+    """Have the passwords of the proxies taken out of every text that is logged or shown."""
+    for address in network():
+        login, _, _ = address.rpartition("@")
+        login = login.partition("://")[2] or login
+        for value in (login, login.partition(":")[2]):
+            remember(value)
+            remember(unquote(value))
 
 
 @dataclass(frozen=True)
@@ -64,6 +83,7 @@ class Http:
         self._named = {} if user_agent is None else {"User-Agent": user_agent}
         import httpx2
 
+        keep_quiet_about_proxies()
         self._client = httpx2.Client(
             trust_env=not _is_loopback(host), follow_redirects=False, verify=not base_url.lower().startswith("http:"),
             limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),

@@ -121,6 +121,12 @@ def find(name: str) -> Secret | None:
     _check(name)
     if text := os.environ.get(name):
         return _secret(text, f"The environment variable {name}")
+    return kept(name)
+
+
+def kept(name: str) -> Secret | None:
+    """The secret `name` from its file, whatever the environment says; else None. Raises BadSecret if kept unsafely."""
+    _check(name)
     path = _path(name)
     try:
         # Checked on the open file, so that it cannot become another one in between; never waiting for a FIFO's writer.

@@ -17,7 +17,7 @@ from podlab import http as http_module
 from podlab import secrets
 from podlab.errors import BadArgument, BadSecret, HttpError
 from podlab.http import Http
-from podlab.secrets import Secret
+from podlab.secrets import Secret, redact
 from tests.scripted import OK, SSE, Script, answer, saying, serving
 
 
@@ -203,6 +203,14 @@ def test_no_proxy_for_this_computer(host: str, monkeypatch: pytest.MonkeyPatch) 
         assert Http("http://elsewhere.example/v1").get_json("/x") == "the proxy"
     assert len(proxy.requests) == 1
     assert b"key-12345678" not in proxy.requests[0]
+
+
+@pytest.mark.parametrize("address", ["http://me:pass%40word9@proxy.example:3128", "me:pass%40word9@proxy.example:3128"])
+def test_the_password_of_a_proxy_is_taken_out_of_texts(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", address)
+    Http("https://elsewhere.example/v1")
+    for text in (f"cannot reach {address}", "login me:pass%40word9", "login pass%40word9", "login pass@word9"):
+        assert "word9" not in redact(text)
 
 
 @pytest.mark.parametrize(

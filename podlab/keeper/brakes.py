@@ -6,23 +6,19 @@ the next round at once.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from podlab import settings
+from podlab.keeper.access import COMPANY, Access
 from podlab.keeper.pods import KeptPods
 from podlab.lab.market import Market
 from podlab.lab.money import Caps
 from podlab.lab.tender import Tender, world
 from podlab.lab.tending_file import Owner
-from podlab.providers.companies import KEY, URL
 from podlab.transport.base import Transport
 from podlab.transport.kept_wire import PodRef
 from podlab.types import Pod
-
-FROM_CLIENTS = frozenset({KEY, URL})
-"""What is taken over of a client's environment."""
 
 
 def _caps() -> Caps:
@@ -38,7 +34,9 @@ class Brakes:
         self._repoint = repoint
         market = Market.here()
         here = world(market, Owner.here("keeper"), self._reach, _caps, forget=pods.drop)
-        self._tender = Tender(market, here)
+        self._world = here
+        self._access = Access(market.ledger, lambda: here.answers.get(COMPANY, ""), here.file.steady)
+        self._tender = Tender(market, here, turn=self._turn)
 
     def start(self) -> None:
         """Begin, on a thread."""
@@ -54,9 +52,15 @@ class Brakes:
 
     def tend(self, environment: dict[str, str]) -> None:
         """Have the next round now, with what a client reaches providers with."""
-        for name in FROM_CLIENTS & environment.keys():
-            os.environ[name] = environment[name]
+        self._access.bring(environment)
         self._tender.wake()
+
+    def _turn(self, needed: bool) -> bool:
+        """It is always the keeper's turn, with the best that it has to reach providers with."""
+        if self._access.choose():
+            self._world.tries.clear()
+            self._world.answers.clear()
+        return True
 
     @contextmanager
     def _reach(self, pod: Pod) -> Iterator[Transport]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from podlab import secrets
 from podlab.errors import PodlabError
+from podlab.http import NETWORK
 from podlab.lab import money
 from podlab.lab.brakes import is_armed
 from podlab.lab.launches import Launch
@@ -93,6 +94,12 @@ def _protection(
     return (Protection.PARTLY if holds or tended_by else Protection.UNPROTECTED), said
 
 
+def trouble(launch: Launch, file: TendingFile) -> str:
+    """Why whoever tends now could not end this pod; "": it could."""
+    tended_by, why = _tended_by(file.notes(), launch, file)
+    return "" if tended_by else why
+
+
 def _tended_by(notes: Notes, launch: Launch, file: TendingFile) -> tuple[Literal["", "keeper", "kernel"], str]:
     """Who could end this pod from here, and why nobody can."""
     owner = file.owner()
@@ -110,7 +117,7 @@ def _tended_by(notes: Notes, launch: Launch, file: TendingFile) -> tuple[Literal
 def ensure_keeper(workspace: Workspace) -> str:
     """Have a keeper that tends rented pods, before one is asked for. "": there is one; else why there is none.
 
-    It gets the provider's key of this process: it may be in its environment only.
+    It gets what this process reaches providers with: the key and the way there may be in its environment only.
     """
     if not keeper_is_wanted(workspace):
         return "the keeper is switched off (PODLAB_KEEPER=0, or the setting keeper)"
@@ -135,7 +142,8 @@ def hand_over(workspace: Workspace, name: str, value: Secret) -> None:
 
 
 def _environment() -> dict[str, str]:
-    found = {name: os.environ[name] for name in ADDRESSES if os.environ.get(name)}
+    """What a keeper takes over of this process, whole: "" for what is not in its environment."""
+    found = {name: os.environ.get(name, "") for name in (*ADDRESSES, *NETWORK)} | dict.fromkeys(KEYS, "")
     for name in KEYS:
         try:
             secret = secrets.find(name)

@@ -10,18 +10,24 @@ import logging
 import threading
 import time
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from podlab.lab.guarding import ensure_keeper
+from podlab.errors import StateDamaged
+from podlab.lab.guarding import ensure_keeper, trouble
+from podlab.lab.launches import open_launches
 from podlab.lab.money import Caps
 from podlab.lab.open_rentals import keeper_is_wanted
 from podlab.lab.tender import Tender, world
 from podlab.lab.tending_file import Owner
 
 if TYPE_CHECKING:
+    from podlab.lab.market import Market
     from podlab.lab.tending import World
     from podlab.lab.workspace import Workspace
 
+HAND_OVER_S = 60.0
+"""Between two times that a keeper that could not end a pod is given what this kernel reaches providers with."""
 YIELD_S = 10.0
 """How long a keeper that was just started has to begin before the kernel takes the round itself."""
 
@@ -60,14 +66,40 @@ def _new(workspace: Workspace) -> Tender:
         market, Owner.here("kernel"), lambda pod: nullcontext(own.transport(pod)), lambda: Caps.of(own.value),
         forget=own.drop_transport,
     )  # fmt: skip
-    return Tender(market, here, turn=lambda needed: _is_our_turn(own, here, needed))
+    helped = Helped(market, here)
+    return Tender(market, here, turn=lambda needed: _is_our_turn(own, here, helped, needed))
 
 
-def _is_our_turn(workspace: Workspace, here: World, needed: bool) -> bool:
+@dataclass
+class Helped:
+    """Whether the one who tends needs what this kernel has, and when it got that last."""
+
+    market: Market
+    here: World
+    at: float | None = None
+
+    def is_due(self) -> bool:
+        """Whether it could not end an open pod: it lacks the key, or the way to the provider. Not asked for often."""
+        steady = self.here.file.steady()
+        if self.at is not None and steady - self.at < HAND_OVER_S:
+            return False
+        try:
+            launches = open_launches(self.market.ledger)
+        except StateDamaged:
+            return False
+        if not any(trouble(launch, self.here.file) for launch in launches):
+            return False
+        self.at = steady
+        return True
+
+
+def _is_our_turn(workspace: Workspace, here: World, helped: Helped, needed: bool) -> bool:
     """Whether no keeper tends. One that can be had comes first: it outlives this kernel. None is started where only a
-    last bill is missing."""
+    last bill is missing. One that tends and cannot reach a provider gets what this kernel reaches it with."""
     owner = here.file.owner()
     if owner is not None and owner.token != here.owner.token:
+        if owner.who == "keeper" and keeper_is_wanted(workspace) and helped.is_due():
+            ensure_keeper(workspace)
         return False
     if not needed or not keeper_is_wanted(workspace):
         return True

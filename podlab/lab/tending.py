@@ -12,6 +12,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from podlab.errors import BadSecret, KeyRefused, PodlabError, StateDamaged, Unreachable
 from podlab.lab import bills, brakes, ending, money
@@ -71,6 +72,8 @@ class World:
     beating: set[str] = field(default_factory=set)
     known_caps: Caps | None = None
     """As they were when the settings could last be read."""
+    answers: dict[str, Literal["ok", "failed", "refused"]] = field(default_factory=dict)
+    """How each provider answered when it was last asked for its pods; refused: it does not take the key."""
 
     def __post_init__(self) -> None:
         self.tries = Tries(self.file.steady)
@@ -182,6 +185,7 @@ class _Round:
             shown = ending.listing(self._market, name)
         except PodlabError as error:
             self._world.tries.failed(f"list {name}", error)
+            self._world.answers[name] = "refused" if isinstance(error, KeyRefused) else "failed"
             self._providers[name] = replace(note, problem=error.message)
             self._say(
                 f"{name} does not say which pods there are: {error.message}",
@@ -191,9 +195,11 @@ class _Round:
         except Exception as error:  # noqa: BLE001  # a package's bug must not end the brake
             _log.exception("%s could not be listed", name)
             self._world.tries.failed(f"list {name}", error)
+            self._world.answers[name] = "failed"
             self._providers[name] = replace(note, problem=f"{type(error).__name__}")
             return None
         self._world.tries.done(f"list {name}")
+        self._world.answers[name] = "ok"
         self._providers[name] = replace(
             note, answered_at=self._market.now(), identity=shown.provider.identity, problem=""
         )  # fmt: skip

@@ -43,6 +43,10 @@ class Tries:
             pause_s = KEY_PAUSE_S
         known.again_at = self._steady() + pause_s
 
+    def clear(self) -> None:
+        """Whatever failed may be tried now: it is another key, or another way, by which it is tried."""
+        self._tries.clear()
+
     def done(self, what: str) -> None:
         """It was done: what failed before counts no more."""
         self._tries.pop(what, None)

@@ -17,12 +17,14 @@ NAMES = ("local", "ssh", "runpod", "sandbox")
 KEY = "RUNPOD_API_KEY"
 URL = "RUNPOD_API_BASE_URL"
 SANDBOX_FILE = "sandbox.json"
-_made: dict[tuple[str, str, Secret], Provider] = {}
+_made: dict[tuple[str, str, Secret, tuple[str, ...]], Provider] = {}
 _making = threading.Lock()
+CHANGING = threading.Lock()
+"""Held while a process changes its own KEY and URL: no key is sent to the address of another."""
 
 
 def company(name: str) -> Provider:
-    """The provider of that name, one per key and address in a process. Asks nobody anything.
+    """The provider of that name, one per key, address and way there in a process. Asks nobody anything.
 
     A sandbox that is not open has no pods, and refuses all else. Raises NotFound for a name that is none, BadSecret
     without a key, BadSettings for a base URL that a key must not be sent to.
@@ -43,11 +45,14 @@ def company(name: str) -> Provider:
         from podlab.providers.closed_sandbox import ClosedSandbox
 
         return ClosedSandbox()
+    from podlab.http import network
+
     url, key = address(name)
+    asked = name, url, key, network()
     with _making:
-        if (name, url, key) not in _made:
-            _made[name, url, key] = _provider(name, url, key)
-        return _made[name, url, key]
+        if asked not in _made:
+            _made[asked] = _provider(name, url, key)
+        return _made[asked]
 
 
 def address(name: str) -> tuple[str, Secret]:
@@ -61,6 +66,15 @@ def address(name: str) -> tuple[str, Secret]:
 def with_key(key: Secret) -> Provider:
     """RunPod with a key that is not kept yet, so that it can be tried. Raises BadSettings as `company` does."""
     return _provider("runpod", _runpod_url(), key)
+
+
+def identity(key: Secret, url: str) -> str:
+    """Whose account a key is of, as `Provider.identity` has it; `url` "" is RunPod's own. Raises BadSettings as
+    `company` does."""
+    from podlab.providers.runpod import URL as OFFICIAL
+    from podlab.providers.runpod import identity_of
+
+    return identity_of(key, _checked_url(url or OFFICIAL, URL))
 
 
 def _provider(name: str, url: str, key: Secret) -> Provider:
@@ -86,10 +100,11 @@ def belongings(name: str) -> Belongings:
 
 
 def _runpod() -> tuple[str, Secret]:
-    key = secrets.find(KEY)
-    if key is None:
-        raise BadSecret("Renting from RunPod needs its API key.", hint=f"podlab secret set {KEY}, or podlab init")
-    return _runpod_url(), key
+    with CHANGING:
+        key = secrets.find(KEY)
+        if key is None:
+            raise BadSecret("Renting from RunPod needs its API key.", hint=f"podlab secret set {KEY}, or podlab init")
+        return _runpod_url(), key
 
 
 def _runpod_url() -> str:

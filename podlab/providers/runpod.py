@@ -64,6 +64,15 @@ _UP = (RentalState.PROVISIONING, RentalState.STARTING, RentalState.RUNNING)
 T = TypeVar("T")
 
 
+def identity_of(key: Secret, url: str) -> str:
+    """What tells an account's key from another's, as ledgers have it, and nothing of the key.
+
+    At another address than RunPod's own it is another one: what lists nothing there proves nothing about real pods.
+    """
+    where = "" if url.rstrip("/") == URL else f" {url.rstrip('/')}"
+    return hashlib.sha256(f"podlab {key.reveal()}{where}".encode()).hexdigest()[:16]
+
+
 class RunpodProvider:
     """One account, by its key. `url` is the API's base; `simulated` is for the sandbox, which needs no SDK."""
 
@@ -77,7 +86,7 @@ class RunpodProvider:
         self.simulated = simulated
         self.lag_s = lag_s
         # A sandbox that is opened anew has another key, and nothing of the old one is left to be mixed up.
-        self.identity = "" if simulated else hashlib.sha256(f"podlab {key.reveal()}".encode()).hexdigest()[:16]
+        self.identity = "" if simulated else identity_of(key, url)
         http = Http(url, key=key, user_agent=f"podlab/{__version__} (+https://pypi.org/project/podlab)")
         label = "The sandbox (simulated)" if simulated else "RunPod"
         self._line = Line(http, provider=name, label=label, deadline_s=deadline_s)

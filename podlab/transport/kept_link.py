@@ -19,6 +19,7 @@ from pathlib import Path
 from podlab import __version__
 from podlab.durable import locked
 from podlab.errors import KeeperError, LinkLost, StateDamaged
+from podlab.http import NETWORK
 from podlab.transport.kept_errors import unpack_error
 from podlab.transport.kept_place import Place, peer
 from podlab.transport.kept_wire import (
@@ -46,7 +47,8 @@ ANSWER_TIMEOUT_S = 300.0
 """The SSH side has deadlines of its own, for each machine on the way; this one is for a keeper that was suspended."""
 READY = b"\0ready"
 KEPT_VARIABLES = ("SSH_AUTH_SOCK", "HOME", "PATH", "LANG", "LC_ALL", "LC_CTYPE", "USER", "LOGNAME", "TMPDIR",
-                  "XDG_RUNTIME_DIR", "LD_LIBRARY_PATH")  # fmt: skip
+                  "XDG_RUNTIME_DIR", "LD_LIBRARY_PATH", "TZ", *NETWORK)  # fmt: skip
+"""A keeper ends pods: it reaches providers by the same way as who starts it, and its days begin at the same time."""
 WITHOUT = "Without a keeper: set PODLAB_KEEPER=0; `podlab logs` says more."
 
 _accepted: set[str] = set()

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from podlab.lab.guarding import ensure_keeper, guard, hand_over
+from podlab.lab import kernel_brake
+from podlab.lab.guarding import ensure_keeper, guard, hand_over, trouble
 from podlab.lab.launches import Launch, Phase, find, new_id, policy_fields
 from podlab.lab.tender import tending_file
 from podlab.lab.workspace import Workspace
 from podlab.ledger import Ledger
-from podlab.providers.companies import company
+from podlab.providers.companies import company, identity
 from podlab.renting import Order, Policy, Protection
 from podlab.sandbox.serve import Running
 from podlab.secrets import Secret
@@ -162,6 +163,59 @@ def test_a_key_that_is_set_anew_takes_the_place_of_a_revoked_one(
     monkeypatch.delenv("RUNPOD_API_KEY")
     hand_over(workspace, "RUNPOD_API_KEY", Secret(sandbox.key))
     until(lambda: not is_billed(launch), timeout_s=90)
+
+
+def rent_from_runpod(sandbox: Running, policy: Policy) -> Launch:
+    """A pod rented from what is RunPod by its name, and the sandbox by its address."""
+    id = new_id()
+    Ledger().append(
+        "rent.ask", id, name="lab", order=f"order-{id}", provider="runpod", usd_per_hour="1.0",
+        key=identity(Secret(sandbox.key), sandbox.url), **policy_fields(policy),
+    )  # fmt: skip
+    rental = company("sandbox").create(Order(f"order-{id}", GPU, 1, "secure", image="runpod/pytorch:2.8.0"))
+    Ledger().append("rent.live", id, rental=rental.id, usd_per_hour="1.0")
+    found = find(Ledger(), id)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("other", ["key", "address"])
+def test_a_shell_of_another_account_takes_the_key_of_no_open_pod_away(
+    workspace: Workspace, sandbox: Running, monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    monkeypatch.setenv("RUNPOD_API_BASE_URL", sandbox.url)
+    monkeypatch.setenv("RUNPOD_API_KEY", sandbox.key)
+    launch = rent_from_runpod(sandbox, Policy(deadline_at=time.time() + 8))
+    assert ensure_keeper(workspace) == ""
+    until(lambda: tending_file().notes().provider("runpod").answered_at)
+    if other == "key":
+        monkeypatch.setenv("RUNPOD_API_KEY", "rpa_of_another_account")
+    else:
+        monkeypatch.setenv("RUNPOD_API_BASE_URL", "http://127.0.0.1:9")
+    subprocess.run(_podlab("pod", "list"), check=True)
+
+    until(lambda: not is_billed(launch), timeout_s=60)
+    assert known(launch).brake == "keeper"
+    assert tending_file().notes().provider("runpod").problem == ""
+
+
+def test_a_kernel_that_stands_by_gives_its_key_to_a_keeper_that_lacks_it(
+    workspace: Workspace, sandbox: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A terminal without the key has started the keeper anew."""
+    launch = rent_from_runpod(sandbox, Policy(deadline_at=time.time() + 1))
+    assert ensure_keeper(workspace) == ""
+    until(lambda: is_tended() and trouble(launch, tending_file()))
+    assert is_billed(launch)
+    monkeypatch.setenv("RUNPOD_API_BASE_URL", sandbox.url)
+    monkeypatch.setenv("RUNPOD_API_KEY", sandbox.key)
+    kernel_brake.start(workspace)
+    try:
+        until(lambda: not is_billed(launch), timeout_s=60)
+    finally:
+        kernel_brake.stop()
+    assert known(launch).brake == "keeper"
+    assert trouble(launch, tending_file()) == ""
 
 
 def test_what_protects_a_pod_is_said_by_who_watches_it(workspace: Workspace) -> None:

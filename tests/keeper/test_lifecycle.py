@@ -92,6 +92,9 @@ def test_nothing_is_started_by_asking(transport: KeptTransport) -> None:
 def test_it_starts_by_itself_and_belongs_to_nobody(transport: KeptTransport, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_canary")
     monkeypatch.setenv("PODLAB_SOMETHING", "kept")
+    way = {"https_proxy": "http://me:canary-of-a-proxy@127.0.0.1:9", "NO_PROXY": "127.0.0.1", "TZ": "Asia/Tokyo"}
+    for name, text in way.items():
+        monkeypatch.setenv(name, text)
     transport.run(["true"])
     process = psutil.Process(keeper_pid())
     assert process.ppid() != os.getpid()
@@ -100,6 +103,7 @@ def test_it_starts_by_itself_and_belongs_to_nobody(transport: KeptTransport, mon
     environment = process.environ()
     assert "HF_TOKEN" not in environment
     assert environment["PODLAB_SOMETHING"] == "kept"
+    assert environment.items() >= way.items(), "it reaches providers as who started it, and its days begin as theirs"
     if sys.platform == "linux":
         assert {os.readlink(f"/proc/{process.pid}/fd/{number}") for number in (0, 1, 2)} == {os.devnull}
     assert process.children() == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ from podlab.errors import BadArgument, BadSecret, BadSettings, NotFound, StateDa
 from podlab.lab.market import Market
 from podlab.lab.workspace import Workspace
 from podlab.providers.base import Belongings
-from podlab.providers.companies import belongings, company
+from podlab.providers.companies import belongings, company, identity
 from podlab.providers.runpod import RunpodProvider
 from podlab.renting import OfferQuery, Order
 from podlab.secrets import Secret
@@ -59,6 +60,27 @@ def test_one_key_and_address_is_one_provider_and_another_is_another(monkeypatch:
     monkeypatch.delenv("RUNPOD_API_BASE_URL")
     monkeypatch.setenv("RUNPOD_API_KEY", KEY + "x")
     assert company("runpod") is not first
+
+
+def test_another_way_to_the_company_is_gone_by_a_client_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy is looked for when a client is made, and never again."""
+    monkeypatch.setenv("RUNPOD_API_KEY", KEY)
+    first = company("runpod")
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    assert company("runpod") is not first
+
+
+def test_whose_account_a_key_is_of_is_said_as_ledgers_have_it_and_never_by_a_server_that_only_pretends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RUNPOD_API_KEY", KEY)
+    monkeypatch.delenv("RUNPOD_API_BASE_URL", raising=False)
+    real = company("runpod").identity
+    assert real == hashlib.sha256(f"podlab {KEY}".encode()).hexdigest()[:16] == identity(Secret(KEY), "")
+    monkeypatch.setenv("RUNPOD_API_BASE_URL", "https://api.runpod.io/")
+    assert company("runpod").identity == real
+    monkeypatch.setenv("RUNPOD_API_BASE_URL", "http://127.0.0.1:9")
+    assert company("runpod").identity == identity(Secret(KEY), "http://127.0.0.1:9/") != real
 
 
 @pytest.mark.parametrize("url", ["http://api.runpod.io", "http://10.0.0.1:8080", "HTTP://evil.example"])
