@@ -9,6 +9,7 @@ killed at its deadline, so that a resolver, a handshake or an endless answer tha
 from __future__ import annotations
 
 import base64
+import calendar
 import json
 import re
 import socket
@@ -29,6 +30,10 @@ CONNECT_S = 7.0
 """For each address of the provider's name: an IPv6 one that leads nowhere must not take the whole deadline."""
 POD_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 KEY = re.compile(r"[!-~]{1,512}")
+MOMENT = re.compile(r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d):(\d\d)(\.\d{1,9})?(Z|[+]00:?00| [+]0000 UTC)")
+STARTS = ("startedAt", "lastStartedAt")
+"""What a provider calls the moment of a pod's last start. Not `createdAt`: a pod that was stopped is older than its
+run, and would have no time left when it runs again."""
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 ACTIONS: tuple[tuple[str, str, str], ...] = (
     ("terminate", "POST", "/action"), ("delete", "DELETE", ""), ("stop", "POST", "/action"),
@@ -72,7 +77,10 @@ class Api:
         return ""
 
     def look(self) -> Json:
-        """The own pod, harmlessly: {"status", "detail", "id", "locked", ...}. Status 0: no answer."""
+        """The own pod, harmlessly: {"status", "detail", "id", "locked", "run", "run_s", ...}. Status 0: no answer.
+
+        `run` is when the provider started the pod, in its words ("": it does not say), and `run_s` how long ago that
+        was when it answered, by its own clock (None: it does not say)."""
         return self._ask("GET", "")
 
     def act(self, action: str) -> Json:
@@ -94,12 +102,12 @@ class Api:
             link.request(method, f"{parts.path}/v2/pods/{self.pod}{path}", body, headers)
             peer = str(link.sock.getpeername()[0])
             answer = link.getresponse()
-            said = answer.read(BODY_LIMIT_BYTES)
+            said, date = answer.read(BODY_LIMIT_BYTES), answer.getheader("Date", "")
         except (OSError, http.client.HTTPException, ValueError) as error:
             return {"status": 0, "detail": self._shown(f"no answer: {type(error).__name__}: {error}")}
-        return {"status": answer.status, "address": peer, **self._read(said)}
+        return {"status": answer.status, "address": peer, **self._read(said, date)}
 
-    def _read(self, said: bytes) -> Json:
+    def _read(self, said: bytes, date: str) -> Json:
         try:
             told = json.loads(said.decode("utf-8", "replace"))
         except (ValueError, RecursionError):
@@ -107,9 +115,11 @@ class Api:
         if not isinstance(told, dict):
             return {"detail": "its answer is no object"}
         words = [told.get(name) for name in ("title", "detail", "error", "message")]
+        started = next((told[name] for name in STARTS if isinstance(told.get(name), str)), "")[:64]
         return {
             "detail": self._shown(": ".join(word for word in words if isinstance(word, str))),
             "id": told.get("id"), "locked": told.get("locked") is True,
+            "run": started if moment(started) is not None else "", "run_s": age_s(started, date),
         }  # fmt: skip
 
     def _shown(self, text: str) -> str:
@@ -136,6 +146,26 @@ class Api:
             if not self.known_address:
                 raise
             return socket.create_connection((self.known_address, address[1]), CONNECT_S)
+
+
+def moment(text: str) -> float | None:
+    """A provider's time as seconds since 1970; None for what is none."""
+    found = MOMENT.fullmatch(text)
+    if found is None:
+        return None
+    return calendar.timegm(tuple(int(each) for each in found.groups()[:6])) + float(found[7] or 0)
+
+
+def age_s(started: str, date: str) -> float | None:
+    """How old a moment of the provider's was at an answer's Date; None where either makes no sense."""
+    from email.utils import parsedate_to_datetime
+
+    then = moment(started)
+    try:
+        now = parsedate_to_datetime(date).timestamp()
+    except (TypeError, ValueError, IndexError, OverflowError):
+        return None
+    return None if then is None else max(0.0, now - then)
 
 
 def context_with(roots: str) -> ssl.SSLContext:

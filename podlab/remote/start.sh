@@ -15,6 +15,11 @@ if command -v ssh-keygen >/dev/null 2>&1 && [ -z "${PODLAB_SIMULATED:-}" ] && [ 
     (mkdir -p "$pl_keys" && rm -f "$pl_keys"/ssh_host_* && : >"$pl_keys/.podlab") 2>/dev/null;
 fi;
 
+# Whether this container was started before: its first process ended, and the provider starts it again.
+pl_again="";
+if [ -d "${HOME:-/root}/.podlab/switch" ]; then pl_again=yes; fi;
+(umask 077 && mkdir -p "${HOME:-/root}/.podlab/switch") 2>/dev/null;
+
 # The switch, and a loop that starts it again should it be killed. It ends by itself (4) when this process is gone.
 pl_python="";
 for pl_need in "zlib,ssl" zlib; do
@@ -64,6 +69,9 @@ if command -v ssh-keygen >/dev/null 2>&1; then
     echo "podlab: host keys are told";
 fi;
 unset pl_program;
+
+# What ends at once would never leave the switch the seconds that it needs to end the pod.
+if [ -n "$pl_again" ]; then sleep 10; fi;
 
 if [ -x "@IMAGE_START@" ]; then exec "@IMAGE_START@"; fi;
 

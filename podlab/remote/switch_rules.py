@@ -4,6 +4,12 @@ Standard library only, Python 3.8 or newer. The time of day is never asked: whoe
 seconds are left. A policy has a serial; an older one never takes the place of a newer one, and what one serial said
 first stays said, so that a clock that jumps where the policy comes from moves nothing here. The price may change at
 any time. Money is counted from the pod's start at that price, and what was spent before is told.
+
+A container whose first process ends is started again by the provider, and that is no new start of the pod: nothing
+begins anew, for else a container that breaks off again and again would be billed for ever. So a state has a life (of
+the container) and a run (of the pod: when its provider last started it). What an earlier life of the same run kept
+goes on; where nothing was kept, deadline, money and grace count from the pod's start as its provider tells it. A pod
+that was stopped and started is another run, and begins anew.
 """
 
 from __future__ import annotations
@@ -14,6 +20,8 @@ from podlab.remote.machine import Fault, private_folder, read_json, write_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from podlab.remote.machine import Json
 
 NOT_TOLD = -1
@@ -21,8 +29,10 @@ NOT_TOLD = -1
 LONGEST_S = 10 * 365 * 86400.0
 MOST_USD = 1e9
 LEASE_S = 600.0
+SPARED_S = 300.0
+"""What a container has to hear a first word, where its pod has had its time already or its lease is over."""
 FILE = "state.json"
-NUMBERS = ("started_at", "lease_at", "busy_at", "beats")
+NUMBERS = ("started_at", "lease_at", "busy_at", "beats", "spared")
 
 
 def number(told: Json, name: str, low: float, high: float) -> float | None:
@@ -69,10 +79,14 @@ class Rules:
 
 
 class State:
-    """What holds in this life of the pod: the rules, the lease, and since when nothing was done here."""
+    """What holds in this run of the pod: the rules, the lease, and since when nothing was done here."""
 
     def __init__(self, launch: str, life: str, started_at: float, told: Json, now: float, grace_s: float) -> None:
         self.launch, self.life, self.started_at = launch, life, started_at
+        self.run = ""
+        """When the pod was started, in its provider's words; "" as long as it is not known."""
+        self.spared = 0
+        """How many lives since the last word were given time although the lease was over: not more than one."""
         # The seconds of the start command count from the start: it was written before that.
         self.rules = Rules(dict(told, serial=NOT_TOLD), started_at, 0.0)
         self.lease_at = started_at + grace_s
@@ -94,7 +108,41 @@ class State:
             self.rules.usd_per_hour = rules.usd_per_hour
         self.lease_at = now + self.rules.lease_s
         self.beats += 1
+        self.spared = 0
         return newer
+
+    def belong(self, run: str, run_s: float | None, earlier: Json, now: float, grace_s: float) -> None:
+        """The provider says since when the pod runs: in its words, and `run_s` ago. `earlier` is what another life kept
+        ({}: nothing): of the same run it goes on, else what this life knows is counted from the pod's start. Once."""
+        if self.run or not run:
+            return
+        self.run = run
+        if earlier and earlier["run"] == run and not self.beats:
+            self._go_on(earlier, now)
+        elif run_s is not None:
+            self._be_older(self.started_at - (now - run_s), now, grace_s)
+
+    def _go_on(self, earlier: Json, now: float) -> None:
+        """As the earlier life would have."""
+        self.take(earlier)
+        lease_at = now + min(SPARED_S, self.rules.lease_s)
+        if self.beats and not self.spared and self.lease_at < lease_at:
+            # The container may have been away for as long: whoever speaks to it needs a moment to find it again.
+            self.lease_at, self.spared = lease_at, 1
+
+    def _be_older(self, by_s: float, now: float, grace_s: float) -> None:
+        """The pod runs for longer than its container."""
+        if by_s <= 0:
+            return
+        rules = self.rules
+        self.started_at -= by_s
+        if rules.serial != NOT_TOLD:  # told to this life, and exactly
+            rules.before_usd = max(0.0, rules.before_usd - by_s * rules.usd_per_hour / 3600)
+        elif rules.deadline_at is not None:
+            rules.deadline_at -= by_s
+        if not self.beats:
+            # A grace more than the grace, for an image may be on its way for as long before its container begins.
+            self.lease_at = min(self.lease_at, max(self.started_at + 2 * grace_s, now + min(SPARED_S, grace_s)))
 
     def idle_for_s(self, now: float) -> float:
         """For how long nothing was done."""
@@ -133,9 +181,9 @@ class State:
         return {**vars(self), "v": 1, "rules": vars(self.rules)}
 
     def take(self, kept: Json) -> None:
-        """Go on from what `read` gave."""
+        """Go on from what `read` or `read_earlier` gave."""
         vars(self.rules).update({name: kept["rules"][name] for name in vars(self.rules)})
-        for name in NUMBERS:
+        for name in (*NUMBERS, "run"):
             setattr(self, name, kept[name])
 
 
@@ -160,7 +208,21 @@ def read(folders: list[str], launch: str, life: str) -> Json:
 
     Another life's is nothing: a deadline that lies on a volume would end a resumed pod at once.
     """
-    found = [kept for kept in map(_read_file, folders) if kept and (kept["launch"], kept["life"]) == (launch, life)]
+    return _newest(kept for kept in map(_read_file, folders) if kept.get("life") == life and kept["launch"] == launch)
+
+
+def read_earlier(folders: list[str], launch: str, life: str) -> Json:
+    """What another life of this launch kept on the same machine since it was started, as its clock goes on; {} when
+    nothing was. It counts only for the same run (`State.belong`)."""
+    return _newest(
+        kept
+        for kept in map(_read_file, folders)
+        if kept and kept["launch"] == launch and kept["run"] and kept["life"] != life
+        and kept["life"].partition(".")[0] == life.partition(".")[0]
+    )  # fmt: skip
+
+
+def _newest(found: Iterable[Json]) -> Json:
     return max(found, key=lambda kept: float(kept["lease_at"]), default={})
 
 
@@ -172,7 +234,9 @@ def _read_file(folder: str) -> Json:
     rules = kept.get("rules")
     if not all(is_figure(kept.get(name)) for name in NUMBERS) or not isinstance(rules, dict):
         return {}
-    if set(rules) != set(vars(Rules({}, 0.0, 0.0))) or {"launch", "life"} - set(kept):
+    if set(rules) != set(vars(Rules({}, 0.0, 0.0))):
+        return {}
+    if not all(isinstance(kept.get(name), str) for name in ("launch", "life", "run")):
         return {}
     needed = ("serial", "lease_s", "usd_per_hour", "before_usd")
     fine = all(is_figure(value) or (value is None and name not in needed) for name, value in rules.items())

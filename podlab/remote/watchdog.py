@@ -42,7 +42,7 @@ from podlab.remote.switch import (
     read_line,
     started_at,
 )
-from podlab.remote.switch_rules import State, read, save
+from podlab.remote.switch_rules import State, read, read_earlier, save
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -174,6 +174,8 @@ class Watchdog:
         self.state = State(config.launch, self.life, started_at(root, now), config.policy, now, config.grace_s)
         self.folders = [folder_of(env), SHM + config.launch]
         self.unsaved, self.save_problem = True, ""
+        self.earlier: Json = {}
+        """What another life kept, until it is known whether it was of the same run of the pod."""
         self.arming, self.ending = Arming(config), Ending(config)
         self.judge = Judge(config.gpu_percent, config.quiet_s)
         self.busy: list[str] = []
@@ -188,16 +190,20 @@ class Watchdog:
 
     def recall(self) -> None:
         """Go on where an earlier switch of this life was ended. A disk that hangs holds us up for a moment only."""
-        kept: Json | None = None
+        found: Json | None = None
+        known = self.folders, self.config.launch, self.life
         try:
-            child = Child(lambda: read(self.folders, self.config.launch, self.life), RECALL_S, self.listener.fileno())
-            while kept is None:
+            child = Child(lambda: {"own": read(*known), "earlier": read_earlier(*known)}, RECALL_S,
+                          self.listener.fileno())  # fmt: skip
+            while found is None:
                 select.select([child.descriptor], [], [], 0.1)
-                kept = child.poll()
+                found = child.poll()
         except OSError as error:
             self.stumble(f"its state could not be read: {error}")
-        if kept and "rules" in kept:
-            self.state.take(kept)
+        found = found or {}
+        self.earlier = found.get("earlier") or {}
+        if found.get("own"):
+            self.state.take(found["own"])
         elif clock() >= self.state.lease_at:
             # We were here before, and nothing was kept of it: that is no reason to end at once.
             self.state.lease_at = clock() + self.state.rules.lease_s
@@ -229,7 +235,9 @@ class Watchdog:
             if found is not None:
                 del self.children[name]
                 getattr(self, "took_" + name)(found, now)
-        if (self.unsaved or now - self.saved_at > SAVE_S) and "save" not in self.children:
+        # What an earlier life kept is overwritten only once it is known whether it goes on.
+        is_known = self.state.run or self.state.beats or not self.earlier
+        if is_known and (self.unsaved or now - self.saved_at > SAVE_S) and "save" not in self.children:
             self.unsaved, self.saved_at = False, now
             self.begin("save", lambda: {"problem": save(self.folders, self.state.kept())}, self.config.request_s)
 
@@ -278,6 +286,11 @@ class Watchdog:
 
     def took_check(self, answer: Json, now: float) -> None:
         self.api.known_address = str(answer.get("address") or self.api.known_address)
+        if answer.get("status") == 200 and answer.get("id") == self.api.pod:
+            had_run = self.state.run
+            self.state.belong(answer["run"], answer["run_s"], self.earlier, now, self.config.grace_s)
+            self.unsaved = self.unsaved or self.state.run != had_run
+            self.earlier = {}
         self.note_check(self.arming.problem(answer, self.api.pod), int(answer.get("status") or 0), now)
 
     def note_check(self, problem: str, status: int, now: float) -> None:

@@ -23,6 +23,8 @@ class Company:
 
     def __init__(self, certificate: tuple[str, str] | None = None) -> None:
         self.answers: dict[str, int | str] = {}
+        self.started_at: str | None = None
+        """When it says that it started the pod."""
         self.asked: list[str] = []
         self.ended_by: str | None = None
         self._tls = certificate
@@ -104,6 +106,8 @@ class Answers(BaseHTTPRequestHandler):
             self.say(200, b"[" + b"1," * 5_000_000 + b"1]")
         else:
             value: dict[str, Any] = {"id": POD if told != "other" else "another", "locked": told == "locked", "env": {}}
+            if owner.started_at is not None:
+                value["startedAt"] = owner.started_at
             status = told if isinstance(told, int) else 200
             if status >= 400:
                 value = {"title": "no", "status": status, "detail": f"not with {KEY}\x1b[31m"}

@@ -11,7 +11,7 @@ import pytest
 
 from podlab.remote import switch_rules
 from podlab.remote.machine import Fault
-from podlab.remote.switch_rules import State, read, save
+from podlab.remote.switch_rules import State, read, read_earlier, save
 
 START = 5000.0
 
@@ -175,6 +175,125 @@ def test_what_another_life_or_launch_left_is_not_read(tmp_path: Path, launch: st
     save([str(tmp_path / "a")], state(deadline_left_s=1.0).kept())
 
     assert read([str(tmp_path / "a")], launch, life) == {}
+
+
+# ------------------------------------------------------------------------------------------------ started again
+
+RUN = "2026-05-01T10:00:00.000Z"
+LIFE_S = 840.0
+"""Of a container that ends again and again: less than its grace."""
+
+
+def until_it_ends(keeps: bool, **told: Any) -> float:
+    """How long a pod runs whose first process ends every LIFE_S, while nobody speaks to it."""
+    kept: dict[str, Any] = {}
+    for lives in range(200):
+        begun = START + lives * LIFE_S
+        made = State("launch1", f"boot.1.{lives}", begun, {"lease_s": 600.0, **told}, begun + 1, 900.0)
+        made.belong(RUN, begun + 2 - START, kept if keeps else {}, begun + 2, 900.0)
+        kept = made.kept()
+        for now in range(int(begun) + 2, int(begun + LIFE_S), 10):
+            if made.reasons(now, seen=False):
+                return now - START
+    raise AssertionError("it is billed for ever")
+
+
+def test_a_container_that_is_started_again_and_again_ends_within_its_grace() -> None:
+    assert until_it_ends(keeps=True) <= 910
+
+
+def test_where_nothing_is_kept_it_ends_a_little_later() -> None:
+    assert until_it_ends(keeps=False) <= 2 * 900 + 310
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_deadline_and_money_count_from_the_pods_start_however_often_its_container_is_started(keeps: bool) -> None:
+    assert until_it_ends(keeps, deadline_left_s=500.0) <= 510
+    assert until_it_ends(keeps, budget_usd=0.1, usd_per_hour=3.6) <= 110
+
+
+def test_what_was_said_goes_on_in_the_next_life_of_the_same_run() -> None:
+    first = State("launch1", "boot.1.1", START, {"lease_s": 600.0}, START, 900.0)
+    first.belong(RUN, 0.0, {}, START, 900.0)
+    first.hear({"serial": 4, "lease_s": 600.0, "deadline_left_s": 2000.0, "idle_s": 900.0}, START + 100)
+
+    second = State("launch1", "boot.1.2", START + 150, {"lease_s": 600.0}, START + 150, 900.0)
+    second.belong(RUN, 160.0, first.kept(), START + 160, 900.0)
+
+    assert second.told(START + 160) == {**first.told(START + 160), "life": "boot.1.2"}
+
+
+def test_a_lease_that_ran_out_while_the_container_was_away_is_spared_once_until_there_is_word_again() -> None:
+    first = State("launch1", "boot.1.1", START, {"lease_s": 600.0}, START, 900.0)
+    first.belong(RUN, 0.0, {}, START, 900.0)
+    first.hear({"serial": 0, "lease_s": 600.0}, START + 10)
+
+    second = State("launch1", "boot.1.2", START + 800, {"lease_s": 600.0}, START + 800, 900.0)
+    second.belong(RUN, 800.0, first.kept(), START + 800, 900.0)
+    third = State("launch1", "boot.1.3", START + 1000, {"lease_s": 600.0}, START + 1000, 900.0)
+    third.belong(RUN, 1000.0, second.kept(), START + 1000, 900.0)
+
+    assert second.told(START + 800)["lease_left_s"] == switch_rules.SPARED_S
+    assert third.told(START + 1000)["lease_left_s"] == switch_rules.SPARED_S - 200
+    third.hear({"serial": 0, "lease_s": 600.0}, START + 1001)
+    assert third.spared == 0
+
+
+def test_a_pod_that_was_stopped_and_started_begins_anew() -> None:
+    first = State("launch1", "boot.1.1", START, {"deadline_left_s": 100.0}, START, 900.0)
+    first.belong(RUN, 0.0, {}, START, 900.0)
+
+    second = State("launch1", "boot.1.2", START + 5000, {"deadline_left_s": 100.0}, START + 5000, 900.0)
+    second.belong("2026-05-01T11:23:19.000Z", 1.0, first.kept(), START + 5001, 900.0)
+
+    assert second.told(START + 5001)["deadline_left_s"] == 99.0
+    assert second.told(START + 5001)["lease_left_s"] == 899.0
+
+
+def test_word_that_comes_before_the_provider_tells_of_the_start_is_not_moved_by_it() -> None:
+    made = State("launch1", "boot.1.2", START, {"deadline_left_s": 100.0}, START, 900.0)
+    made.hear({"serial": 1, "lease_s": 600.0, "deadline_left_s": 1000.0, "budget_usd": 9.0, "spent_usd": 5.0,
+               "usd_per_hour": 3.6}, START)  # fmt: skip
+
+    made.belong(RUN, 2000.0, {}, START, 900.0)
+
+    told = made.told(START)
+    assert (told["deadline_left_s"], told["lease_left_s"], told["spent_usd"]) == (1000.0, 600.0, 5.0)
+    assert told["up_s"] == 2000.0
+
+
+def test_an_image_that_was_long_on_its_way_leaves_its_container_the_time_for_a_first_word() -> None:
+    made = State("launch1", "boot.1.1", START, {"lease_s": 600.0}, START, 900.0)
+
+    made.belong(RUN, 850.0, {}, START, 900.0)
+
+    assert made.told(START)["lease_left_s"] == 900.0
+
+
+def test_a_provider_that_does_not_tell_of_the_start_changes_nothing() -> None:
+    made = state(deadline_left_s=100.0)
+    before = made.kept()
+
+    made.belong("", None, {}, START, 900.0)
+
+    assert made.kept() == before
+
+
+def test_what_an_earlier_life_on_the_same_machine_kept_is_found_and_no_others(tmp_path: Path) -> None:
+    made = State("launch1", "boot.1.1", START, {}, START, 900.0)
+    folders = [str(tmp_path / "a")]
+    save(folders, made.kept())
+    assert read_earlier(folders, "launch1", "boot.1.2") == {}  # it is of no known run
+
+    made.belong(RUN, 0.0, {}, START, 900.0)
+    save(folders, made.kept())
+
+    assert read_earlier(folders, "launch1", "boot.1.2")["life"] == "boot.1.1"
+    for launch, life in (("launch1", "boot.1.1"), ("launch2", "boot.1.2"), ("launch1", "other.1.2")):
+        assert read_earlier(folders, launch, life) == {}
+
+
+# ------------------------------------------------------------------------------------------------ on disk
 
 
 def test_a_disk_that_takes_nothing_is_told_and_the_next_folder_taken(tmp_path: Path) -> None:

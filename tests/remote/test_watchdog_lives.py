@@ -99,6 +99,58 @@ def test_a_resumed_pod_has_a_fresh_lease_and_does_not_end_at_the_deadline_of_its
     assert company.endings() == []
 
 
+def started(seconds_ago: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time() - seconds_ago)) + ".000Z"
+
+
+def test_in_a_container_that_is_started_again_what_was_said_goes_on(rent: Rent, company: Company, python: str) -> None:
+    company.started_at = started(100)
+    pod = rent(python=python)
+    pod.start()
+    pod.until_said("podlab: armed")
+    assert (pod.tell().up_s or 0.0) >= 100
+    pod.launch = replace(pod.launch, policy=Policy(idle_s=5000.0, lease_s=800.0), policy_serial=2)
+    pod.beat()
+    wait_until(lambda: '"serial": 2' in pod.home.joinpath(".podlab/switch/state.json").read_text(),
+               timeout_s=WAIT_S, why="the state on disk")  # fmt: skip
+    pod.kill()
+
+    pod.start()
+    pod.until_said("podlab: armed", 2)
+
+    said = pod.tell()
+    assert (said.policy_serial, said.idle_s, said.lease_s) == (2, 5000.0, 800.0)
+    assert (said.up_s or 0.0) >= 100
+    assert company.endings() == []
+
+
+def test_a_deadline_counts_from_the_pods_start_where_a_container_keeps_nothing(rent: Rent, company: Company) -> None:
+    company.started_at = started(400)
+    pod = rent(Policy(deadline_at=time.time() + 300.0, lease_s=900.0))
+
+    pod.start()
+
+    assert pod.until_ended() == "terminate"
+    assert any("ending: deadline" in line for line in pod.said())
+
+
+def test_what_ends_at_once_leaves_the_switch_the_time_to_end_the_pod(rent: Rent, company: Company) -> None:
+    company.started_at = started(0)
+    pod = rent(Policy(deadline_at=time.time() + 4.0))
+    begin = pod.home / "image-start"
+    begin.write_text("#!/bin/sh\necho it ends\n")
+    begin.chmod(0o755)
+
+    for _ in range(6):
+        if company.ended_by is None:
+            pod.start()
+            assert pod.process is not None
+            pod.process.wait(WAIT_S)
+            pod.kill()
+
+    assert company.ended_by == "terminate"
+
+
 def test_the_switch_ends_with_its_container(rent: Rent) -> None:
     pod = rent()
     pod.start()

@@ -20,9 +20,9 @@ def tenant(tmp_path: Path) -> Iterator[Tenant]:
         yield found
 
 
-def rent(tenant: Tenant, launch: str, policy: Policy) -> str:
+def rent(tenant: Tenant, launch: str, policy: Policy, **more: str) -> str:
     pace = Pace(grace_s=policy.lease_s, tick_s=0.2, retry_s=0.5, check_s=5)
-    command = start_command(launch, policy, now=time.time(), usd_per_hour=0.3, pace=pace)
+    command = start_command(launch, policy, now=time.time(), usd_per_hour=0.3, pace=pace, **more)
     key = tenant.identity.with_suffix(".pub").read_text().strip()
     return tenant.rent(args=shell_line(command.argv), env={**command.env, "PUBLIC_KEY": key})
 
@@ -48,3 +48,16 @@ def test_a_pod_without_word_ends_itself(tenant: Tenant) -> None:
     until(lambda: tenant.http.get(f"/v2/pods/{pod}").status_code == 404)
     assert any("podlab: ending: " in line.text for line in lines(tenant, pod))
     until(lambda: tenant.machine(pod) is None)
+
+
+def test_a_pod_whose_container_is_started_again_and_again_ends_itself(tenant: Tenant, tmp_path: Path) -> None:
+    begin = tmp_path / "image-start"
+    begin.write_text("#!/bin/sh\nsleep 1\n")
+    begin.chmod(0o755)
+    pod = rent(tenant, "sandbox-switch-three", Policy(lease_s=15), image_start=str(begin))
+
+    until(lambda: tenant.http.get(f"/v2/pods/{pod}").status_code == 404)
+
+    said = [line.text for line in lines(tenant, pod)]
+    assert any("podlab: ending: lease: no word since it started" in line for line in said)
+    assert sum("starting it again" in line for line in said) >= 1
