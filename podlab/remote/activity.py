@@ -6,8 +6,9 @@ compares them with those before and names what is busy:
     tokens    an engine's counters of tokens grew, or it has requests under way or waiting
     engine    one without such counters used a CPU, or the same connection to it was there twice
     loading   an endpoint that is not ready yet
-    command   a job of podlab
-    download  a job or an endpoint that fetches or installs; a program that copies files moved some
+    command   a job of podlab; what was begun over SSH by anybody else, and used a CPU
+    download  a job or an endpoint that fetches or installs; a program that copies files moved some, or one that was
+              begun over SSH wrote some
     shell     a terminal on which something was typed or printed of late
     gpu       a card's use is above a limit; a card that does not tell it is not busy
     unknown   it could not be looked
@@ -51,6 +52,8 @@ COPIERS = frozenset(
 """What moves files between a pod and elsewhere, podlab's own push and pull among them."""
 COPIED_BYTES = 2**20
 CPU_SHARE = 0.2
+BEGUN_OVER_SSH = "SSH_CONNECTION"
+"""What sshd puts into the environment of all it starts; it stays there where a program outlives its session."""
 LOADING_S = 2 * 3600.0
 """After so long an endpoint that never got ready is stuck, not busy."""
 PTS_MAJOR = 136
@@ -60,7 +63,7 @@ GPU_READS, GPU_PAUSE_S = 3, 0.3
 class Row:
     """One process, as far as it matters here."""
 
-    __slots__ = ("comm", "cpu_s", "endpoint", "home", "pid", "start", "tty")
+    __slots__ = ("by_ssh", "comm", "cpu_s", "endpoint", "home", "pid", "start", "tty")
 
     def __init__(self, pid: int, stat: bytes, environ: bytes) -> None:
         name, _, rest = stat.partition(b"(")[2].rpartition(b")")
@@ -71,6 +74,7 @@ class Row:
         device = int(fields[4])
         self.tty = device & 0xFF | device >> 12 & 0xFFF00 if device >> 8 & 0xFFF == PTS_MAJOR else None
         self.endpoint, self.home = variable(environ, MARK), variable(environ, MARK_HOME)
+        self.by_ssh = bool(variable(environ, BEGUN_OVER_SSH)) and not self.endpoint
 
 
 def variable(environ: bytes, name: str) -> str:
@@ -98,16 +102,20 @@ def rows(only: bytes) -> Iterator[Row]:
 
 
 def look(only: bytes, now: float) -> Json:
-    """The figures of `now`, by the switch's clock: commands, downloads, loading, engines, terminals, copied."""
-    found: Json = {"commands": [], "downloads": [], "loading": [], "engines": {}, "terminals": {}, "copied": {}}
+    """The figures of `now`, by the switch's clock: commands, downloads, loading, engines, terminals, copied, and the
+    CPU seconds of what was begun over SSH."""
+    found: Json = {"commands": [], "downloads": [], "loading": [], "engines": {}, "terminals": {}, "copied": {},
+                   "by_ssh": {}}  # fmt: skip
     marked: dict[tuple[str, str], list[Row]] = {}
     for row in rows(only):
         if row.endpoint and os.path.isabs(row.home):
             marked.setdefault((row.home, row.endpoint), []).append(row)
         if row.tty is not None:
             add_terminal(row.tty, found["terminals"])
-        if row.comm in COPIERS:
+        if row.comm in COPIERS or row.by_ssh:
             add_copied(row, found["copied"])
+        if row.by_ssh:
+            found["by_ssh"][f"{row.pid}.{row.start}"] = row.cpu_s
     for (home, mark), members in marked.items():
         try:
             folder = find_folder(home, mark)
@@ -128,10 +136,11 @@ def add_terminal(number: int, found: Json) -> None:
 
 
 def add_copied(row: Row, found: Json) -> None:
-    """How much a program that copies files has moved."""
+    """How much a program that copies files has moved, or another one has written: any program reads a lot to begin."""
+    moves = rb"(?m)^[rw]char: (\d+)" if row.comm in COPIERS else rb"(?m)^wchar: (\d+)"
     try:
         with open(f"/proc/{row.pid}/io", "rb") as file:
-            moved = [int(value) for value in re.findall(rb"(?m)^[rw]char: (\d+)", file.read())]
+            moved = [int(value) for value in re.findall(moves, file.read())]
     except OSError:
         return
     found[f"{row.pid}.{row.start}"] = sum(moved)
@@ -286,6 +295,9 @@ class Judge:
             words[word] = True
         grown = grown_by(seen["copied"], before.get("copied", {})) if before else 0
         words["download"] = words["download"] or grown >= COPIED_BYTES
+        if before and passed_s > 0:
+            worked_s = grown_by(seen["by_ssh"], before.get("by_ssh", {}))
+            words["command"] = words["command"] or worked_s / passed_s >= CPU_SHARE
         self._before, self._before_at = seen, now
         return sorted(word for word, busy in words.items() if busy and word)
 

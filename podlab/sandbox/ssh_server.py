@@ -171,7 +171,8 @@ class Visit(paramiko.ServerInterface):
     def check_channel_request(self, kind: str, chanid: int) -> int:
         if kind != "session":
             return paramiko.common.OPEN_FAILED_UNKNOWN_CHANNEL_TYPE
-        self._sessions[chanid] = Session(self._sshd)
+        host, port = self._link.getpeername()[:2]
+        self._sessions[chanid] = Session(self._sshd, f"{host} {port} 127.0.0.1 {self._sshd.port}")
         return paramiko.common.OPEN_SUCCEEDED
 
     def check_channel_env_request(self, channel: paramiko.Channel, name: bytes, value: bytes) -> bool:
@@ -229,8 +230,10 @@ class Visit(paramiko.ServerInterface):
 class Session:
     """One program on one channel: its three streams, or its terminal, and how it ends."""
 
-    def __init__(self, sshd: PodSshd) -> None:
+    def __init__(self, sshd: PodSshd, connection: str) -> None:
+        """`connection` is what sshd(8) tells its sessions of it, as SSH_CONNECTION."""
         self._sshd = sshd
+        self._connection = connection
         self._tty: tuple[int, int] | None = None
         self._env: dict[str, str] = {}
         self.job: Job | None = None
@@ -251,7 +254,7 @@ class Session:
         """Start the program: a command line for the login shell, or that shell itself."""
         shell = "/bin/bash" if os.path.exists("/bin/bash") else "/bin/sh"
         argv = [shell, "-l"] if command is None else [shell, "-c", os.fsdecode(command)]
-        env = {**self._env, "SHELL": shell, "USER": "root", "LOGNAME": "root"}
+        env = {**self._env, "SHELL": shell, "USER": "root", "LOGNAME": "root", "SSH_CONNECTION": self._connection}
         try:
             if self._tty is not None:
                 ours, theirs = self._tty

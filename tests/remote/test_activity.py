@@ -11,7 +11,8 @@ from podlab.remote.activity import COUNTERS, UNDER_WAY, Judge, sum_of
 
 
 def seen(**more: Any) -> dict[str, Any]:
-    return {"commands": [], "downloads": [], "loading": [], "engines": {}, "terminals": {}, "copied": {}, **more}
+    return {"commands": [], "downloads": [], "loading": [], "engines": {}, "terminals": {}, "copied": {},
+            "by_ssh": {}, **more}  # fmt: skip
 
 
 def engine(**more: Any) -> dict[str, Any]:
@@ -79,6 +80,16 @@ def test_copies_count_from_a_size_on_and_those_before_the_first_look_do_not() ->
     assert made.busy(seen(copied={"5.1": 10**9}), 0.0) == []
     assert made.busy(seen(copied={"5.1": 10**9 + 1000}), 10.0) == []
     assert made.busy(seen(copied={"5.1": 10**9 + 1000, "6.1": 2**20}), 20.0) == ["download"]
+
+
+def test_what_was_begun_over_ssh_is_a_command_while_it_uses_a_cpu() -> None:
+    """Whose it is does not matter; one that only waits, such as podlab's own reading of GPUs, is none."""
+    made = judge()
+    made.busy(seen(by_ssh={"7.1": 100.0}), 0.0)
+
+    assert made.busy(seen(by_ssh={"7.1": 101.0}), 10.0) == []
+    assert made.busy(seen(by_ssh={"7.1": 103.5}), 20.0) == ["command"]
+    assert made.busy(seen(by_ssh={"7.1": 103.5, "8.1": 4.0}), 30.0) == ["command"]
 
 
 def test_a_card_that_tells_nothing_is_not_busy_and_a_look_that_failed_is_no_idleness() -> None:

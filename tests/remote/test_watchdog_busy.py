@@ -59,6 +59,19 @@ def test_a_running_command_keeps_it(rent: Rent, company: Company, lab: Bench) ->
     pod.until_ended()
 
 
+def test_work_that_was_begun_over_ssh_by_hand_keeps_it(rent: Rent, company: Company, own_home: Path) -> None:
+    """Without a terminal and without podlab, also where it has outlived its session."""
+    pod = rent(IDLE)
+    pod.start()
+    env = {**os.environ, "SSH_CONNECTION": "203.0.113.1 50000 10.0.0.1 22"}
+    script = "while :; do :; done"
+
+    with subprocess.Popen(["sh", "-c", script], env=env, start_new_session=True) as working:
+        stays_busy(pod, company, "command")
+        working.kill()
+    pod.until_ended()
+
+
 def test_a_download_keeps_it(rent: Rent, company: Company, lab: Bench) -> None:
     step = Step("download", ("sh", "-c", "sleep 600"))
     job = lab.side.start(id="d-1", name="d-1", kind="job", steps=(step,))
