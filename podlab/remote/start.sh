@@ -10,15 +10,24 @@
 pl_program=@PROGRAM@;
 pl_keys="${PODLAB_ETC_SSH:-/etc/ssh}";
 
-# The host keys that an image brings are known to everybody who has the image. Made anew, once for a container.
-if command -v ssh-keygen >/dev/null 2>&1 && [ -z "${PODLAB_SIMULATED:-}" ] && [ ! -e "$pl_keys/.podlab" ]; then
-    (mkdir -p "$pl_keys" && rm -f "$pl_keys"/ssh_host_* && : >"$pl_keys/.podlab") 2>/dev/null;
+# The host keys that an image brings are known to everybody who has the image. Made anew, once for a container; where
+# they cannot be removed, none is told: nobody may take one for this pod alone.
+pl_known="";
+if [ -z "${PODLAB_SIMULATED:-}" ] && [ ! -e "$pl_keys/.podlab" ]; then
+    if command -v ssh-keygen >/dev/null 2>&1; then (rm -f "$pl_keys"/ssh_host_*) 2>/dev/null; fi;
+    for pl_each in "$pl_keys"/ssh_host_*_key; do
+        if [ -e "$pl_each" ]; then pl_known=yes; fi;
+    done;
+    if [ -z "$pl_known" ]; then (mkdir -p "$pl_keys" && : >"$pl_keys/.podlab") 2>/dev/null; fi;
 fi;
 
-# Whether this container was started before: its first process ended, and the provider starts it again.
+# Whether this container began a while ago already: its first process ended, and the provider starts it again.
 pl_again="";
-if [ -d "${HOME:-/root}/.podlab/switch" ]; then pl_again=yes; fi;
-(umask 077 && mkdir -p "${HOME:-/root}/.podlab/switch") 2>/dev/null;
+pl_begun="${HOME:-/root}/.podlab/switch/begun";
+if [ -e "$pl_begun" ]
+    && { ! command -v find >/dev/null 2>&1 || [ -n "$(find "$pl_begun" -mmin -15 2>/dev/null)" ]; };
+then pl_again=yes; fi;
+(umask 077 && mkdir -p "${pl_begun%/*}" && : >"$pl_begun") 2>/dev/null;
 
 # The switch, and a loop that starts it again should it be killed. It ends by itself (4) when this process is gone.
 pl_python="";
@@ -34,7 +43,7 @@ if [ -n "$pl_python" ]; then
     (
         trap "" HUP INT TERM QUIT;
         while :; do
-            printf %s "$pl_program" | "$pl_python" -I -S -u -c @BOOT@ @CONFIG@ $$;
+            printf %s "$pl_program" | PODLAB_KEYS_KNOWN="$pl_known" "$pl_python" -I -S -u -c @BOOT@ @CONFIG@ $$;
             if [ $? -eq 4 ]; then exit 0; fi;
             sleep 1;
         done
@@ -51,7 +60,9 @@ if [ ! -x "@IMAGE_START@" ] && ! command -v sshd >/dev/null 2>&1 && [ ! -x /usr/
 fi;
 
 # Host keys, told before anybody can log in. Without ssh-keygen the switch tells them once they are there.
-if command -v ssh-keygen >/dev/null 2>&1; then
+if [ -n "$pl_known" ]; then
+    echo "podlab: the host keys are those of the image, which everybody has: none is told";
+elif command -v ssh-keygen >/dev/null 2>&1; then
     mkdir -p "$pl_keys" 2>/dev/null;
     for pl_each in ed25519 ecdsa rsa; do
         if [ ! -e "$pl_keys/ssh_host_${pl_each}_key" ] && [ -z "${PODLAB_SIMULATED:-}" ]; then

@@ -180,7 +180,8 @@ class Watchdog:
         self.judge = Judge(config.gpu_percent, config.quiet_s)
         self.busy: list[str] = []
         self.only = f"\0HOME={env.get('HOME', '')}\0".encode() if env.get("PODLAB_SIMULATED") else b""
-        self.keys_folder = env.get("PODLAB_ETC_SSH") or "/etc/ssh"
+        # Keys that everybody has (start.sh) are not told.
+        self.keys_folder = "" if env.get("PODLAB_KEYS_KNOWN") else env.get("PODLAB_ETC_SSH") or "/etc/ssh"
         self.keys_told: set[str] = set()
         self.children: dict[str, Child] = {}
         self.looked_at: float | None = None
@@ -262,7 +263,7 @@ class Watchdog:
             self.took_act(inline(work, deadline_s), clock())
 
     def tell_keys(self, now: float) -> None:
-        for line in host_key_lines(self.keys_folder):
+        for line in host_key_lines(self.keys_folder) if self.keys_folder else ():
             if line not in self.keys_told and len(self.keys_told) < 20:
                 self.keys_told.add(line)
                 say(line[len("podlab: ") :])

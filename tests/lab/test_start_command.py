@@ -217,6 +217,29 @@ def test_where_nothing_can_be_written_among_the_host_keys_the_switch_and_the_ima
         pod.kill()
 
 
+def test_keys_of_an_image_that_cannot_be_removed_are_not_vouched_for(own_home: Path, company: Company) -> None:
+    """Whoever has the image has them: another machine could show them. The pod is started, and asked about."""
+    if shutil.which("ssh-keygen") is None:
+        pytest.skip("no ssh-keygen here")
+    pod = Rented(own_home, company, LONG)
+    del pod.env["PODLAB_SIMULATED"]
+    machines.make_key(pod.keys / "ssh_host_ed25519_key")
+    tools = own_home / "tools"
+    tools.mkdir()
+    (tools / "rm").write_text("#!/bin/sh\nexit 1\n")  # root can remove anything, so it is hindered like this
+    (tools / "rm").chmod(0o755)
+    pod.env["PATH"] = f"{tools}:{pod.env['PATH']}"
+    try:
+        pod.start()
+        pod.until_said("podlab: armed")
+        pod.until_said("sshd begins")
+        pod.until_said("podlab: the host keys are those of the image")
+        pod.beat()
+        assert heard(line(text) for text in pod.said()).fingerprints == ()
+    finally:
+        pod.kill()
+
+
 def test_an_image_with_a_start_of_its_own_is_started_by_it_behind_the_switch(own_home: Path, company: Company) -> None:
     pod = Rented(own_home, company, LONG)
     start = own_home / "image-start"
