@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from podlab.lab.workspace import Workspace
 
 HAND_OVER_S = 60.0
-"""Between two times that a keeper that could not end a pod is given what this kernel reaches providers with."""
+"""Between two times that one who could not end a pod is helped: a keeper gets what this kernel reaches providers with,
+and this kernel lets another one have its turn."""
 YIELD_S = 10.0
 """How long a keeper that was just started has to begin before the kernel takes the round itself."""
 
@@ -72,7 +73,7 @@ def _new(workspace: Workspace) -> Tender:
 
 @dataclass
 class Helped:
-    """Whether the one who tends needs what this kernel has, and when it got that last."""
+    """Whether the one who tends, who may be this kernel, needs what another one has; and when it was helped last."""
 
     market: Market
     here: World
@@ -95,22 +96,25 @@ class Helped:
 
 def _is_our_turn(workspace: Workspace, here: World, helped: Helped, needed: bool) -> bool:
     """Whether no keeper tends. One that can be had comes first: it outlives this kernel. None is started where only a
-    last bill is missing. One that tends and cannot reach a provider gets what this kernel reaches it with."""
+    last bill is missing. One that tends and cannot reach a provider gets what this kernel reaches it with, and a kernel
+    that cannot gives way for a moment to whoever stands by."""
     owner = here.file.owner()
     if owner is not None and owner.token != here.owner.token:
         if owner.who == "keeper" and keeper_is_wanted(workspace) and helped.is_due():
             ensure_keeper(workspace)
         return False
-    if not needed or not keeper_is_wanted(workspace):
+    if not needed:
         return True
-    if problem := ensure_keeper(workspace):
+    problem = ensure_keeper(workspace)
+    if problem and keeper_is_wanted(workspace):
         _log.warning("no keeper tends the rented pods (%s): this process does", problem)
+    if problem and (owner is None or not helped.is_due()):
         return True
     here.file.release(here.owner)
     until = time.monotonic() + YIELD_S
     while time.monotonic() < until:
         owner = here.file.owner()
-        if owner is not None and owner.who == "keeper":
+        if owner is not None and (problem or owner.who == "keeper"):
             return False
         time.sleep(0.2)
-    return True  # it is there and does not tend
+    return True  # it is there and does not tend, or nobody stands by

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -74,6 +75,20 @@ def test_a_process_that_was_stopped_while_it_wrote_keeps_no_pod_alive(workspace:
         until(lambda: not is_billed(launch), timeout_s=90)
         assert known(launch).phase is Phase.LIVE, "which nobody could write down"
     until(lambda: known(launch).phase is Phase.ENDING)
+
+
+def test_a_keeper_that_can_write_nothing_from_its_start_ends_pods_all_the_same(workspace: Workspace) -> None:
+    """No file of its takes a byte, as on a full disk: neither its log, nor tending.json, nor the ledger."""
+    launch = rent(Policy(deadline_at=time.time() + 4))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))  # which the keeper inherits
+    try:
+        assert ensure_keeper(workspace) == ""
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    until(lambda: not is_billed(launch))
+    assert known(launch).phase is Phase.LIVE, "which nobody could write down"
+    assert tending_file().owner() is None
 
 
 def test_the_keeper_stays_for_as_long_as_a_pod_may_be_billed(
@@ -216,6 +231,33 @@ def test_a_kernel_that_stands_by_gives_its_key_to_a_keeper_that_lacks_it(
         kernel_brake.stop()
     assert known(launch).brake == "keeper"
     assert trouble(launch, tending_file()) == ""
+
+
+KERNEL = """
+import sys
+from podlab.lab.kernel_brake import start
+from podlab.lab.workspace import Workspace
+start(Workspace.open())
+sys.stdin.read()
+"""
+
+
+def test_without_a_keeper_a_kernel_that_lacks_the_key_gives_way_to_one_that_has_it(
+    workspace: Workspace, sandbox: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PODLAB_KEEPER", "0")
+    launch = rent_from_runpod(sandbox, Policy(deadline_at=time.time() + 1))
+    kernel_brake.start(workspace)
+    until(lambda: tending_file().owner() is not None and trouble(launch, tending_file()))
+    with_key = os.environ | {"RUNPOD_API_BASE_URL": sandbox.url, "RUNPOD_API_KEY": sandbox.key}
+    other = subprocess.Popen([sys.executable, "-c", KERNEL], env=with_key, stdin=subprocess.PIPE)
+    try:
+        until(lambda: not is_billed(launch), timeout_s=150)
+        assert known(launch).brake == "kernel"
+        assert kept.status() is None
+    finally:
+        kernel_brake.stop()
+        other.communicate(timeout=60)
 
 
 def test_what_protects_a_pod_is_said_by_who_watches_it(workspace: Workspace) -> None:
