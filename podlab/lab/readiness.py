@@ -28,7 +28,7 @@ from podlab.lab.brakes import is_armed
 from podlab.lab.ending import listing, look
 from podlab.lab.launches import LAG_S, Launch, Phase, find
 from podlab.lab.market import Market
-from podlab.lab.start_command import CLOCKS_S, Heard, Hearing
+from podlab.lab.start_command import Heard, Hearing
 from podlab.providers.base import Provider
 from podlab.renting import Armed, Rental, RentalLine, RentalState
 from podlab.units import duration_text
@@ -36,6 +36,8 @@ from podlab.units import duration_text
 LIST_S = 20.0
 LOG_LINES = 5000
 """Of a log, at one look."""
+CLOCKS_S = 60.0
+"""How much the clocks of a provider's machines may differ."""
 LATE_S = 60.0
 """Its switch speaks within seconds of its container's start."""
 StageKey = Literal["image", "armed", "sshd", "cuda", "setup"]
@@ -119,6 +121,8 @@ class _Arrival:
         self._unanswered = ""
         """What its provider's silence looks like, "" while it answers."""
         self._hearing = Hearing()
+        self._is_read = False
+        """Whether the last look read its log."""
         self._heard = Heard()
         self._progress = ""
         """What the machine's own log said last."""
@@ -134,7 +138,7 @@ class _Arrival:
             if self._container_at is None:
                 self._wait_for_image(now)
                 yield self._stage("image", self._image_text())
-            elif not (is_armed(self.launch) if self._heard.armed is None else self._heard.armed):
+            elif not self._is_armed():
                 why = f" ({self._heard.detail})" if self._heard.detail else ""
                 self._limit(self._container_at, self._patience.armed_s, f"its switch was not armed{why}", now)
                 yield self._stage("armed", f"the container runs; its switch is not armed yet{why}")
@@ -189,6 +193,11 @@ class _Arrival:
                 raise self._bad(wrong)
             return
 
+    def _is_armed(self) -> bool:
+        """Whether its switch said so: in its log, or to whoever tends it. The log has to have been read in both cases,
+        for it is what vouches for the host keys."""
+        return self._is_read and (is_armed(self.launch) if self._heard.armed is None else self._heard.armed)
+
     def _look(self) -> None:
         """One look at the provider: what it says of the pod, and what its log says. Raises BadDraw, RentalFailed."""
         known = find(self.market.ledger, self.launch.id)
@@ -197,11 +206,13 @@ class _Arrival:
         if self.launch.phase is not Phase.LIVE:
             raise RentalFailed(f"Its end was asked for: {self.launch.why or 'nobody said why'}.", launch=self.launch.id)
         provider = self.market.provider(self.launch.provider)
+        self._is_read = False
         try:
             found = self._found()
             if found is not None:
                 self._take(found)  # whatever its log does
                 self._read(self._said(provider))
+                self._is_read = True
         except RateLimited as error:
             self._silent(error)
             self.market.pause(error.retry_after_s)

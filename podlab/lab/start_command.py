@@ -36,8 +36,6 @@ ROOMS = (
 """Of podlab/remote, what watchdog.py is made of, in the order they need each other."""
 BOOT = '"import sys,zlib,binascii;exec(zlib.decompress(binascii.a2b_base64(sys.stdin.buffer.read())))"'
 LAUNCH = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}")
-CLOCKS_S = 60.0
-"""How much the clocks of a provider's machines may differ: of the one that says when a pod began, and of its log's."""
 IMAGE_START = "/start.sh"
 """What RunPod's own images start with: it starts their sshd, and whatever else the image is for."""
 LINES_LIMIT = 10_000
@@ -187,8 +185,7 @@ class Hearing:
                 break
             keys.setdefault(kind, fingerprint)
         armed, detail = None, ""
-        # Of that a beat decides as well, so clocks may differ; a key from before the start counts in no case.
-        if self._armed is not None and not _is_before(self._armed[0], None if since is None else since - CLOCKS_S):
+        if self._armed is not None and not _is_before(self._armed[0], since):
             armed, detail = self._armed[1:]
         return Heard(tuple(keys[kind] for kind in _KEY_TYPES if kind in keys), armed, detail)
 
