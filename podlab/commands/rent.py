@@ -84,7 +84,7 @@ VERBS = (
     Verb(
         "pod", "start", "Start a stopped pod, or rent the same anew where its machine has no free GPU.", "rent.start",
         detail="It asks its price. Rented anew is only what has its files on a network volume, and that asks again: "
-        "the old machine is ended first. A start that goes wrong is stopped again, so that its disk is not lost.",
+        "the old machine is ended first. A start that goes wrong is stopped again, and not ended.",
         operands=(RENTED,), options=(HOST_KEY,), example="%pod start lab", on_pod=True, changes=True,
     ),
     Verb(
@@ -92,8 +92,9 @@ VERBS = (
         operands=(RENTED,), options=(HOST_KEY,), example="%pod resume lab", on_pod=True, changes=True,
     ),
     Verb(
-        "pod", "stop", "Stop a rented pod: its GPU is given back, its disk is billed on.", "rent.stop",
-        detail="A stopped pod may find no free GPU when it is started again.",
+        "pod", "stop", "Stop a rented pod: its GPU is given back, a persistent disk is billed on.", "rent.stop",
+        detail="Files on the container's own disk are lost, about which it asks where the pod has no other. A stopped "
+        "pod may find no free GPU when it is started again.",
         operands=(RENTED,), example="%pod stop lab", on_pod=True, changes=True, despite_config=True,
     ),
     Verb(

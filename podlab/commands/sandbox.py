@@ -33,6 +33,7 @@ VERBS = (
             Option("--times", "how often (default: once; 0: until --clear)", kind=int, metavar="N", default=1),
             Option("--after", "how many requests are left alone before", kind=int, metavar="N", default=0),
             Option("--seconds", "how long, for a fault that takes time", kind=float, metavar="S", default=30.0),
+            Option("--count", "how many, for a fault that takes a number", kind=int, metavar="N", default=1),
             Option("--pod", "only this pod, by the company's id", metavar="ID", default=""),
             Option("--clear", "nothing goes wrong from now on", kind=bool),
         ),

@@ -157,8 +157,8 @@ _RENTALS = (
     Column("state", lambda row, now: state_cell(row.state)),
     Column("GPU", lambda row, now: Cell(gpu_text(row.gpu, row.gpu_count)), spare=3),
     Column("price", lambda row, now: rate_cell(row.usd_per_hour if row.ended_at is None else None), numeric=True),
-    Column("has cost", lambda row, now: usd_cell(row.spent_usd), numeric=True, spare=1),
-    Column("ends", ends_cell, spare=2),
+    Column("has cost", lambda row, now: usd_cell(row.spent_usd), numeric=True, spare=2),
+    Column("ends", ends_cell, spare=1),
     Column("protection", lambda row, now: protection_cell(row)),
     Column("company", lambda row, now: Cell(company_text(row.provider, row.simulated)), spare=4),
 )

@@ -143,7 +143,11 @@ def _attempted(
     except BaseException:
         after = held.let_go("its rental was interrupted before it was ready")
         if after.is_open:
-            yield Notice(f"{after.name} was not ready and is ended. See: podlab pod list --all", "warning")
+            yield Notice(
+                f"{after.name} was not ready, and its end is asked for. It counts as billed until that is proven. See: "
+                "podlab pod list",
+                "warning",
+            )
         raise
     return find(market.ledger, held.launch.id) or held.launch
 
@@ -357,7 +361,8 @@ class _Held:
 
         Raises RentalFailed when that does not come in time.
         """
-        yield Notice(f"{self.launch.name}: {draw.message} It is ended before another one is rented.", "warning")
+        said = draw.message.rstrip(".")
+        yield Notice(f"{self.launch.name}: {said}. It is ended before another one is rented.", "warning")
         launch = self.let_go(f"a bad machine: {draw.message}"[:300])
         begun_at, problem = self.market.ticks(), ""
         while self.market.ticks() - begun_at < GONE_S:

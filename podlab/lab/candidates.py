@@ -102,6 +102,12 @@ def matching(name: str, gpu_ids: Sequence[str]) -> tuple[str, ...]:
     return tuple(each for each in ids if wanted <= _words(each))
 
 
+def told(gpu_id: str, offers: Sequence[Offer]) -> str:
+    """A GPU as people call it, where that means no other one; else as its provider does."""
+    name = next((offer.gpu for offer in offers if offer.gpu_id == gpu_id), gpu_id)
+    return name if matching(name, [offer.gpu_id for offer in offers]) == (gpu_id,) else gpu_id
+
+
 def _words(name: str) -> frozenset[str]:
     return frozenset(_SOCKETS.get(word, word) for word in tokens_of(name))
 
@@ -116,7 +122,8 @@ def _places(offers: Sequence[Offer], wish: RentWish) -> dict[str, int]:
         meant = matching(name, ids)
         if len(meant) > 1:
             raise BadArgument(
-                f"{name!r} could be several GPUs.", hint=f"Write one of them: {', '.join(sorted(meant))}."
+                f"{name!r} could be several GPUs.",
+                hint=f"Write one of them: {', '.join(sorted(told(each, offers) for each in meant))}.",
             )
         if not meant and name in wish.gpus:
             raise BadArgument(f"No GPU of {wish.provider} is called {name!r}.", hint=_known(name, ids))

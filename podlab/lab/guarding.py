@@ -20,7 +20,7 @@ from podlab.lab.launches import Launch
 from podlab.lab.money import WorstCase
 from podlab.lab.open_rentals import OpenRentals, keeper_is_wanted
 from podlab.lab.tending_file import Notes, TendingFile
-from podlab.renting import Armed, Protection
+from podlab.renting import Armed, Protection, RentalState
 from podlab.secrets import Secret
 from podlab.settings import home
 from podlab.units import duration_text
@@ -63,7 +63,11 @@ def guard(launch: Launch, file: TendingFile) -> Guard:
     if launch.is_stopped or not is_armed(launch):  # what it said before it was stopped is a word of another life
         armed = heard_s = None
     holds = armed is not None and armed.armed and left_s > 0 and not (note and note.problem and not note.tried_since)
+    broken = bool(launch.spans) and launch.spans[-1].state is RentalState.ERROR
+    holds = holds and not broken
     protection, why = _protection(holds, heard_s, armed, tended_by, trouble, stopped=launch.is_stopped)
+    if broken:
+        why = f"its provider says that it is broken, and so its switch may be; {_watched(tended_by, trouble)}"
     if money.is_unseen(launch):
         looks = f"the {tended_by} looks for it" if tended_by else trouble
         why = f"nothing of it was seen yet, and {looks}"
@@ -75,7 +79,7 @@ def guard(launch: Launch, file: TendingFile) -> Guard:
 def _protection(
     holds: bool, heard_s: float | None, armed: Armed | None, tended_by: str, trouble: str, *, stopped: bool
 ) -> tuple[Protection, str]:  # fmt: skip
-    watched = f"the {tended_by} tends it" if tended_by else trouble or "nobody here tends it"
+    watched = _watched(tended_by, trouble)
     if stopped:
         switch = "it is stopped and its switch with it"
     elif armed is None or heard_s is None:
@@ -92,6 +96,10 @@ def _protection(
     if holds and tended_by == "keeper":
         return Protection.PROTECTED, said
     return (Protection.PARTLY if holds or tended_by else Protection.UNPROTECTED), said
+
+
+def _watched(tended_by: str, trouble: str) -> str:
+    return f"the {tended_by} tends it" if tended_by else trouble or "nobody here tends it"
 
 
 def trouble(launch: Launch, file: TendingFile) -> str:

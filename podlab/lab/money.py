@@ -255,7 +255,8 @@ def worst_case_of_order(policy: Policy, price: float, now: float) -> WorstCase:
     Its switch was never spoken to then, and waits for a first word from when it is armed; until then nothing ends it.
     """
     until = now + ARMED_S + _first_word_s(policy) + GRACE_S
-    return WorstCase((until - now) / 3600 * price, until, _without_word(policy))
+    starts = f"{_without_word(policy)}; {duration_text(ARMED_S)} are counted for that start"
+    return WorstCase((until - now) / 3600 * price, until, f"{starts}, and nobody ends one whose container never starts")
 
 
 def _worst_unseen(launch: Launch, now: float, price: float) -> WorstCase:

@@ -98,6 +98,12 @@ def reach(workspace: Workspace, pod: Pod, *, host_key: str | None = None) -> Wor
         yield Stage("reach", f"Reaching {pod.name}")
     try:
         facts = workspace.side(pod).hello()
+    except Unreachable as error:
+        from podlab.lab.rented import is_stopped
+
+        if not is_stopped(pod):
+            raise
+        raise Unreachable(f"Pod {pod.name!r} is stopped.", hint=f"Start it: podlab pod start {pod.name}") from error
     except HostKeyUnknown as unknown:
         if host_key is not None and host_key != unknown.fingerprint:
             raise Refused(
@@ -259,8 +265,11 @@ def status_of(workspace: Workspace, pod: Pod, answer: object, *, noted: bool = F
     the caller has."""
     in_use = pod.name == workspace.value("pod")
     if isinstance(answer, PodlabError):
+        from podlab.lab.rented import is_stopped
+
         seen = workspace.store.pod_seen(pod.id)
-        return PodStatus(pod, PodState.UNREACHABLE, seen, reason(pod, answer), in_use)
+        why = f"stopped; start it: podlab pod start {pod.name}" if is_stopped(pod) else reason(pod, answer)
+        return PodStatus(pod, PodState.UNREACHABLE, seen, why, in_use)
     now = time.time()
     if not noted:
         workspace.store.saw_pod(pod.id, now)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from podlab import settings
 from podlab.durable import locked, private_folder, replace_file, translated
-from podlab.errors import AlreadyExists, BadArgument, NotFound, ProviderError
+from podlab.errors import AlreadyExists, BadArgument, NotFound, ProviderError, StateDamaged
 from podlab.lab import pods
 from podlab.lab.launches import Launch, all_launches, find
 from podlab.lab.market import Market
@@ -61,6 +61,17 @@ def _make_key(path: Path) -> None:
         replace_file(path, private)
     public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
     replace_file(path.with_suffix(".pub"), public + b" podlab\n")
+
+
+def is_stopped(pod: Pod) -> bool:
+    """Whether a pod does not answer because it was stopped, as its company said last."""
+    if pod.rental_id is None:
+        return False
+    try:
+        launch = find(Ledger(), pod.id)
+    except StateDamaged:
+        return False
+    return launch is not None and launch.is_stopped
 
 
 def is_rented(pod: Pod) -> bool:

@@ -25,7 +25,7 @@ from podlab.errors import (
 )
 from podlab.events import Ask, Notice, Stage, Work
 from podlab.lab.attempts import PRICE_SLACK_USD, Agreed, BadDraw, Crew, NothingCame, attempt
-from podlab.lab.candidates import Candidate, Need, accepted, lies_in, rank, without
+from podlab.lab.candidates import Candidate, Need, accepted, lies_in, matching, rank, told, without
 from podlab.lab.launches import Launch, all_launches
 from podlab.lab.market import Market
 from podlab.lab.money import WorstCase, check_order, most_usd, policy_facts, worst_case_of_order
@@ -33,7 +33,7 @@ from podlab.lab.offers import judge_of
 from podlab.lab.reconcile import reconcile
 from podlab.lab.rent_wish import RentWish
 from podlab.providers.base import Belongings, Provider
-from podlab.renting import Offer, Policy, Template, Volume
+from podlab.renting import Offer, Policy, Registry, Template, Volume
 
 COUNTS = (1, 2, 4, 8)
 """Numbers of GPUs that are tried for a model where nobody says how many."""
@@ -115,6 +115,7 @@ def plan(market: Market, wish: RentWish) -> Work[RentPlan]:
     yield Stage("offers", f"Reading what {provider.name} offers")
     at = market.now()
     offers = [offer for count in counts for offer in provider.offers(wish.query(count))]
+    wish = replace(wish, gpus=(yield from _meant(wish.gpus, offers)))
     ranked = rank(offers, wish, need=need)
     deadline_at = None if wish.ttl_s is None else at + wish.ttl_s
     return RentPlan(
@@ -123,15 +124,30 @@ def plan(market: Market, wish: RentWish) -> Work[RentPlan]:
     )  # fmt: skip
 
 
+def _meant(names: tuple[str, ...], offers: Sequence[Offer]) -> Work[tuple[str, ...]]:
+    """The GPUs that these names mean; which of several, a person is asked. One that nobody answers for stays."""
+    found = []
+    for name in names:
+        several = sorted(matching(name, [offer.gpu_id for offer in offers]), key=lambda each: told(each, offers))
+        if len(several) > 1:
+            choices = tuple(told(each, offers) for each in several)
+            answer = yield Ask(f"Which GPU is meant by {name!r}?", "choice", choices=choices)
+            name = several[answer] if isinstance(answer, int) and not isinstance(answer, bool) else name
+        found.append(name)
+    return tuple(found)
+
+
 def resolved(provider: Provider, wish: RentWish) -> RentWish:
-    """The wish with the ids of the volume and template that it names, and in the volume's data center.
+    """The wish with the ids of the volume, template and registry that it names, and in the volume's data center.
 
     Raises NotFound for a name that the account has not, BadArgument for one of several or in another place.
     """
-    if wish.volume is None and wish.template is None:
+    if wish.volume is None and wish.template is None and wish.registry is None:
         return wish
     if not isinstance(provider, Belongings):
-        raise BadArgument(f"{provider.name} keeps no volumes and no templates.", hint="Leave them away.")
+        raise BadArgument(f"{provider.name} keeps no volumes, templates or registries.", hint="Leave them away.")
+    if wish.registry is not None:
+        wish = replace(wish, registry=_named("registry", wish.registry, provider.registries()).id)
     if wish.template is not None:
         templates = (*provider.templates(), *provider.templates(public=True))
         wish = replace(wish, template=_named("template", wish.template, templates).id)
@@ -146,7 +162,7 @@ def resolved(provider: Provider, wish: RentWish) -> RentWish:
     return wish
 
 
-Kept = TypeVar("Kept", Volume, Template)
+Kept = TypeVar("Kept", Volume, Template, Registry)
 
 
 def _named(what: str, name: str, there: Sequence[Kept]) -> Kept:
@@ -158,15 +174,18 @@ def _named(what: str, name: str, there: Sequence[Kept]) -> Kept:
             f"{len(found)} {what}s are called {name!r}.", hint=f"Say which: {', '.join(each.id for each in found[:5])}"
         )
     known = ", ".join(each.name for each in there[:8]) or "none"
-    raise NotFound(f"The account has no {what} {name!r}.", hint=f"It has {known}. See: podlab pod {what}s")
+    which = "registries" if what == "registry" else f"{what}s"
+    raise NotFound(f"The account has no {what} {name!r}.", hint=f"It has {known}. See: podlab pod {which}")
 
 
 def refuse_empty(found: RentPlan) -> None:
     """Raise OutOfStock, saying why each preferred machine is not to be had, when there is nothing to try."""
     if found.candidates:
         return
-    told = [each for each in found.refused if not each.refused.startswith("not a")][:3]
-    why = "; ".join(f"{each.title}: {each.refused}" for each in told) or "it offers nothing of the kind"
+    told_of = [each for each in found.refused if not each.refused.startswith("not a")][:3]
+    why = "; ".join(f"{each.title}: {each.refused}" for each in told_of) or "it offers nothing of the kind"
+    if not told_of and not found.wish.gpus and found.wish.for_model is None:
+        why = f"it offers none of {', '.join(found.wish.preferences)} (the setting rent.gpu_preferences)"
     raise OutOfStock(
         f"{found.wish.provider} has no machine for this: {why}.", provider=found.wish.provider,
         hint="See what there is: podlab pod offers. Wait for one: --wait 1h --max-price PRICE",
@@ -244,7 +263,8 @@ def facts(found: RentPlan) -> tuple[tuple[str, str], ...]:
     cap = (
         "none: nothing limits what it costs"
         if found.limit_usd is None
-        else f"${found.limit_usd:.2f} at most, and ${found.worst_usd:.2f} if one thing fails at the end"
+        else f"${found.limit_usd:.2f} at most, and ${found.worst_usd:.2f} if one thing fails at the end; minutes of a "
+        "machine that does not work, and is replaced, are billed besides"
     )
     alone = found.left_alone
     died = "if this computer died right after"

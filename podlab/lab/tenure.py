@@ -1,6 +1,6 @@
 """A rented pod between its creation and its end: stopped, started again or rented anew elsewhere, waited for, adopted.
 
-stop(market, launch)                       its GPU is given back; its disk is billed on
+stop(market, launch)                       its GPU is given back; a persistent disk is kept, and billed on
 start(market, launch, crew)                asks its price, and waits until it works again
 wait(market, launch, crew)                 until it works, whoever is renting it
 adopt(market, launch, crew)                a pod of ours that no list of this computer has
@@ -39,7 +39,8 @@ UP = (RentalState.PROVISIONING, RentalState.STARTING, RentalState.RUNNING)
 
 
 def stop(market: Market, launch: Launch) -> Work[Rental]:
-    """Give a pod's GPU back. Its disk stays, and is billed until it is terminated.
+    """Give a pod's GPU back. A persistent disk stays, and is billed until the pod is terminated; what is on the
+    container's own disk is gone (`lost_at_stop`).
 
     Raises RentalFailed when it does not stop, what the provider raises, and Refused for one that ends.
     """
@@ -50,16 +51,26 @@ def stop(market: Market, launch: Launch) -> Work[Rental]:
     yield from _asked(market, launch, lambda: market.provider(launch.provider).stop(rental.id))
     stopped = yield from _until(market, launch, lambda seen: seen.state is RentalState.STOPPED, "stopped")
     per_month = launch.stopped_usd_per_hour * 720
-    yield Notice(f"{launch.name} is stopped. Its disk is billed at ${per_month:.2f} a month until it is terminated.")
+    kept = "Its persistent disk is billed" if not lost_at_stop(launch) else "It counts as billed"
+    yield Notice(f"{launch.name} is stopped. {kept} at ${per_month:.2f} a month until it is terminated.")
     return stopped
+
+
+def lost_at_stop(launch: Launch) -> str:
+    """What a stop takes from a pod, in a sentence; "" where it has a disk or a volume for what is to be kept."""
+    wish = wish_from(launch.wish)
+    if wish is not None and (wish.persistent_gb or wish.volume):
+        return ""
+    return "Its files are lost: it has no persistent disk and no network volume (pod create --persistent GB, --volume)."
 
 
 def start(market: Market, launch: Launch, crew: Crew) -> Work[Launch]:
     """Start a stopped pod, asked about with its price; where its machine has no free GPU, the same is rented anew in
     the data center of its network volume.
 
-    A start that goes wrong is stopped again: what is on its disk is not lost. Raises Refused where the answer is no or
-    its limits are used up, OutOfStock where its machine is taken and no volume holds its files, RentalFailed.
+    A start that goes wrong is stopped again, and not ended: what is on a persistent disk is not lost. Raises Refused
+    where the answer is no or its limits are used up, OutOfStock where its machine is taken and no volume holds its
+    files, RentalFailed.
     """
     rental = _rental(market, launch)
     if rental.state is not RentalState.STOPPED:

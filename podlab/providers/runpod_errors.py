@@ -75,9 +75,9 @@ HINTS: dict[type[PodlabError], str] = {
     OutcomeUnknown: "Look before you ask again: podlab pod list --all",
 }
 SANDBOX_HINTS: dict[type[PodlabError], str] = {
-    OutOfFunds: "Its money is pretended: open it anew with podlab sandbox up.",
+    OutOfFunds: "Its money is pretended: podlab sandbox money 25",
     KeyRefused: "Another sandbox is open by now: podlab sandbox up",
-    ProviderUnavailable: "Is it still open? See: podlab sandbox up",
+    ProviderUnavailable: "Try again in a moment. Is it still open? See: podlab sandbox status",
     NotAllowed: "Its account may do everything, a pod's own key only what is that pod's.",
 }
 

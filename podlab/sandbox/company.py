@@ -53,7 +53,7 @@ class Company:
     ) -> None:
         self.now = now
         self.rng = rng or random.Random()  # noqa: S311 - ids and ports; keys come from `token`
-        self.pace = pace
+        self.pace = self._usual_pace = pace
         self.balance_usd = balance_usd
         self.spend_limit_usd_per_hour = spend_limit_usd_per_hour
         self.billing_speed = billing_speed
@@ -81,6 +81,14 @@ class Company:
         """A key is accepted no longer."""
         with self.lock:
             self._callers.pop(key, None)
+
+    def calm_down(self) -> None:
+        """What goes wrong for good does so no longer: pace, stock and locks are as they were. What was done stays."""
+        with self.lock:
+            self.pace = self._usual_pace
+            self.stock.restock()
+            for pod in self.pods.values():
+                pod.locked = False
 
     # Pods
 

@@ -42,6 +42,7 @@ def answer(rest: Rest, request: Request, caller: Caller, end: Callable[[], None]
         return document(200, _faults(rest))
     if route == ("DELETE", "faults"):
         rest.faults.clear()
+        rest.company.calm_down()
         return Answer(204)
     if route == ("POST", "money"):
         with rest.company.lock:

@@ -235,8 +235,7 @@ def _broke(company: Company, _ask: Ask) -> None:
 
 def _sold_out(company: Company, _ask: Ask) -> None:
     with company.lock:
-        for place in company.stock.free:
-            company.stock.free[place] = 0
+        company.stock.sell_out()
 
 
 def _always(effect: Effect) -> Callable[[Ask], Effect]:

@@ -48,6 +48,7 @@ class Stock:
             self.free.update({(kind.id, place): free for place, free in kind.free})
             if kind.community_free:
                 self.free[kind.id, COMMUNITY] = kind.community_free
+        self._sold: dict[tuple[str, str | None], int] = {}
 
     def places(self, kind: GpuKind, cloud: str) -> Iterator[tuple[str | None, int]]:
         """Where machines of a type stand, and how many GPUs are free there."""
@@ -99,6 +100,18 @@ class Stock:
     def give_back(self, gpu_id: str, count: int, place: str | None) -> None:
         """A pod no longer holds its GPUs."""
         self.free[gpu_id, place] = self.free.get((gpu_id, place), 0) + count
+
+    def sell_out(self) -> None:
+        """Somebody else takes all that is free."""
+        for place, free in self.free.items():
+            self._sold[place] = self._sold.get(place, 0) + free
+            self.free[place] = 0
+
+    def restock(self) -> None:
+        """What somebody else took is free again."""
+        for place, free in self._sold.items():
+            self.free[place] += free
+        self._sold.clear()
 
     def _in(self, place: str | None, countries: tuple[str, ...]) -> bool:
         return not countries or (place is not None and self.centers[place].country in countries)

@@ -10,8 +10,11 @@ import pytest
 
 from podlab.display.text import text
 from podlab.errors import BadArgument, BadSecret, KeyRefused, NotFound, PodlabError, Refused
+from podlab.lab.rent_wish import RentWish
 from podlab.lab.rented import public_key
+from podlab.lab.renting import resolved
 from podlab.ledger import Ledger
+from podlab.providers.companies import company
 from podlab.renting import Policy
 from podlab.sandbox.serve import Running
 from podlab.store import Store
@@ -73,6 +76,16 @@ def test_a_plan_that_leads_nowhere_says_why_and_fails(say: Say) -> None:
     assert "cannot be rented" in text(found)
 
 
+def test_a_name_of_several_gpus_is_asked_about_by_the_names_that_people_use(say: Say) -> None:
+    audience = Silent(1)
+    found = say("pod plan --gpu H100", audience=audience)
+    (asked,) = audience.asked
+    assert (asked.kind, asked.choices) == ("choice", ("H100 NVL", "H100 PCIe", "H100 SXM"))
+    assert {row.gpu for row in found.candidates if not row.refused} <= {"H100 PCIe"}
+    with pytest.raises(BadArgument, match="could be several"):
+        say("pod plan --gpu H100", audience=Silent(None))
+
+
 def test_what_the_account_keeps(say: Say) -> None:
     """Volumes cost money, so making one asks for its price; deleting one asks too."""
     assert say("pod volumes").volumes == ()
@@ -109,6 +122,9 @@ def test_an_image_of_ones_own_is_kept_with_a_login_and_a_pod_is_planned_from_it(
     kept = sandbox.company.assets.own_templates[template.id]
     assert (kept.disk_gb, kept.ports, kept.env, kept.registry) == (40, ("8888/http",), (("A", "b=c"),), login.id)
     assert say("pod plan --template mine --gpu A40").candidates[0].refused == ""
+    assert resolved(company("sandbox"), RentWish(provider="sandbox", registry="hub")).registry == login.id
+    with pytest.raises(NotFound, match="no registry 'nobody'.*"):
+        say("pod plan --registry nobody --gpu A40")
 
     for wrong, said in (
         ("pod templates create x", "needs an image"),

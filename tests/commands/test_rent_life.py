@@ -10,9 +10,9 @@ import pytest
 
 from podlab import settings
 from podlab.display.text import text
-from podlab.errors import AlreadyExists, BadArgument, NotFound, Refused, StateDamaged
+from podlab.errors import AlreadyExists, BadArgument, NotFound, Refused, StateDamaged, Unreachable
 from podlab.events import Answer, Ask
-from podlab.lab import pods
+from podlab.lab import ending, pods
 from podlab.lab.launches import all_launches
 from podlab.ledger import Ledger
 from podlab.sandbox.serve import Running
@@ -104,8 +104,18 @@ def test_from_a_choice_to_an_end_that_was_asked_for(say: Say, sandbox: Running) 
         say("pod remove lab")
     assert "podlab pod terminate" in refused.value.hint
     assert "A6000" in text(say("pod gpu lab"))
-    stopped = say("pod stop lab")
+    audience = Silent(False)
+    with pytest.raises(Refused, match="the bill goes on"):
+        say("pod stop lab", audience=audience)
+    assert [(each.kind, "files are lost" in each.question) for each in audience.asked] == [("delete", True)]
+    stopped = say("pod stop lab", yes=True)
     assert stopped.state == "stopped" and 0 < stopped.usd_per_hour < 0.1
+    with pytest.raises(Unreachable, match="is stopped") as gone:
+        say("pod gpu lab")
+    assert gone.value.hint == "Start it: podlab pod start lab"
+    assert [row.detail for row in say("pod list").pods if row.pod.name == "lab"] == [
+        "stopped; start it: podlab pod start lab"
+    ]
     started = say("pod start lab", yes=True)
     assert started.rental.state == "running" and started.rental.usd_per_hour > 0.3
     (ended,) = say("pod terminate lab --no-wait", yes=True).rentals
@@ -173,7 +183,7 @@ def test_a_name_means_the_pod_that_has_it_now(say: Say, sandbox: Running) -> Non
     say("pod rename blue new")
     with pytest.raises(Refused):
         say("pod stop green")
-    assert say("pod stop old").rental_id == blue
+    assert say("pod stop old", yes=True).rental_id == blue
 
 
 def test_a_slip_of_the_pen_in_the_settings_keeps_no_meter_running(say: Say, sandbox: Running) -> None:
@@ -183,7 +193,7 @@ def test_a_slip_of_the_pen_in_the_settings_keeps_no_meter_running(say: Say, sand
     (row,) = say("pod list", code=1).rentals
     assert (row.name, row.state) == ("lab", "running")
     assert say("pod show lab").state == "running"
-    assert say("pod stop lab").state == "stopped"
+    assert say("pod stop lab", yes=True).state == "stopped"
     with pytest.raises(NotFound, match="pod is in use|is called"):
         say("pod terminate other", yes=True)
     audience = Silent()
@@ -191,3 +201,20 @@ def test_a_slip_of_the_pen_in_the_settings_keeps_no_meter_running(say: Say, sand
     assert ended.state == "ending"
     found = say("pod orphans", code=1)
     assert "cannot be read" in found.problems[-1] and not found.orphans
+
+
+def test_who_interrupts_a_terminate_is_told_that_it_goes_on(
+    say: Say, sandbox: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*of: object, **how: object) -> None:
+        raise KeyboardInterrupt
+
+    say("pod create lab --gpu A40 --ttl 1h", yes=True)
+    monkeypatch.setattr(ending, "until_proven", interrupted)
+    audience = Silent(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        say("pod terminate lab", audience=audience)
+
+    assert audience.notices[-1].text.startswith("lab was asked to end, which is not proven yet")
+    until(lambda: all(pod.terminated_at is not None for pod in sandbox.company.pods.values()))

@@ -84,7 +84,7 @@ def test_a_name_of_several_gpus_is_asked_about() -> None:
     with pytest.raises(BadArgument, match=r"'H100' could be several") as refused:
         rank(OFFERS, RentWish(gpus=("H100",)))
 
-    assert "NVIDIA H100 NVL" in refused.value.hint
+    assert refused.value.hint == "Write one of them: H100 NVL, H100 PCIe, H100 SXM."
 
 
 def test_a_gpu_that_is_not_there_is_refused_with_the_nearest() -> None:

@@ -56,6 +56,15 @@ def test_a_stopped_pod_has_no_switch_whatever_it_said_before(tmp_path: Path) -> 
     assert found.armed is None
 
 
+def test_a_pod_that_its_company_calls_broken_is_not_protected_by_what_its_switch_said_before(tmp_path: Path) -> None:
+    broken = replace(POD, spans=(replace(RUNNING, ends_at=NOW - 5), Span(RentalState.ERROR, 0.4, NOW - 5)))
+
+    found = guard(broken, tended(tmp_path))
+
+    assert found.protection is Protection.PARTLY
+    assert found.why == "its provider says that it is broken, and so its switch may be; the keeper tends it"
+
+
 def test_what_a_switch_said_before_a_restart_counts_no_more(tmp_path: Path) -> None:
     again = Span(RentalState.RUNNING, 0.4, NOW - 2)
     stopped = Span(RentalState.STOPPED, 0.01, NOW - 5, NOW - 2)

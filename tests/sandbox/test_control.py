@@ -16,6 +16,7 @@ import pytest
 
 from podlab.errors import BadArgument, NotFound
 from podlab.providers.companies import company
+from podlab.renting import OfferQuery
 from podlab.sandbox import control
 from podlab.sandbox.fault_names import Ask
 from podlab.sandbox.place import Place
@@ -95,6 +96,23 @@ def test_it_ends_when_its_home_is_gone() -> None:
 
     until(lambda: not Place.here().is_locked())
     assert control.status() is None and opened.pid
+
+
+def test_what_lasts_of_a_fault_is_cleared_with_the_faults() -> None:
+    """Sold out, slow images, locks: nothing goes wrong any more afterwards. What was done to pods stays done."""
+
+    def is_to_be_had() -> bool:
+        return any(offer.stock == "high" for offer in company("sandbox").offers(OfferQuery()))
+
+    control.up()
+    control.fault("foreign-pod", Ask(count=2))
+    control.fault("locked")
+    control.fault("sold-out")
+    assert not is_to_be_had() and [rental.locked for rental in company("sandbox").list()] == [True, True]
+
+    control.clear_faults()
+
+    assert is_to_be_had() and [rental.locked for rental in company("sandbox").list()] == [False, False]
 
 
 def test_faults_and_money_come_from_outside() -> None:

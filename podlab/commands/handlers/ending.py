@@ -34,10 +34,7 @@ def terminate(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     after = called_here(tuple({launch.id: launch for launch in (*meant, *ended)}.values()))
     left = [launch for launch in after if launch.is_open]
     for launch in left:
-        yield Notice(
-            f"{launch.name} was asked to end, which is not proven yet: the keeper goes on. See: podlab pod orphans",
-            "warning",
-        )
+        yield Notice(_not_proven(launch), "warning")
     rows = tuple(detail_of(launch, market.now()) for launch in after)
     yield from _dropped(workspace, [launch.id for launch in after if not launch.is_open])
     return Outcome(RentalList(rows), 1 if left and not args.no_wait else 0)
@@ -89,17 +86,31 @@ def _end(market: Market, launches: list[Launch], *, wait: bool) -> Work[list[Lau
     from podlab.lab import ending
     from podlab.lab.launches import find
 
-    damages = []
-    for launch in launches:
-        try:
-            ending.end(market, launch, why="a person said so", brake="person")
-        except StateDamaged as error:  # the next one is billed, too
-            damages.append(error)
-    if damages:
-        raise StateDamaged(" ".join(error.message for error in damages), hint=damages[-1].hint)
-    if not wait:
-        return [find(market.ledger, launch.id) or launch for launch in launches]
-    found = []
-    for launch in launches:
-        found.append((yield from ending.until_proven(market, launch)))
-    return found
+    damages, asked, found = [], 0, []
+    try:
+        for launch in launches:
+            try:
+                ending.end(market, launch, why="a person said so", brake="person")
+            except StateDamaged as error:  # the next one is billed, too
+                damages.append(error)
+            asked += 1
+        if damages:
+            raise StateDamaged(" ".join(error.message for error in damages), hint=damages[-1].hint)
+        if not wait:
+            return [find(market.ledger, launch.id) or launch for launch in launches]
+        for launch in launches:
+            found.append((yield from ending.until_proven(market, launch)))
+        return found
+    except KeyboardInterrupt:
+        for number, launch in enumerate(launches):
+            if number < asked and number >= len(found):
+                yield Notice(_not_proven(launch), "warning")
+            elif number >= asked:
+                yield Notice(
+                    f"{launch.name} may not have been asked to end: podlab pod terminate {launch.name}", "warning"
+                )
+        raise
+
+
+def _not_proven(launch: Launch) -> str:
+    return f"{launch.name} was asked to end, which is not proven yet: the keeper goes on. See: podlab pod orphans"

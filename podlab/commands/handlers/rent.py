@@ -92,8 +92,21 @@ def stop(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     from podlab.lab.launches import find
 
     market, launch = _meant(workspace, args)
+    lost = tenure.lost_at_stop(launch)
     if args.dry_run:
-        return Outcome(Plan((f"ask {launch.provider} to stop {launch.name}, whose disk is billed on",)))
+        return Outcome(Plan((f"ask {launch.provider} to stop {launch.name}", *([lost] if lost else []))))
+    if lost and not launch.is_stopped:
+        question = f"Stop {launch.name}{' (simulated)' if launch.simulated else ''}? {lost}"
+        if not (
+            yield Ask(
+                question,
+                "delete",
+                f"Fetch what you need first: podlab pod pull PATH --on {launch.name}. Where "
+                "nothing is to be kept, podlab pod terminate costs nothing afterwards.",
+                yes="Stop it",
+            )
+        ):
+            raise Refused(f"{launch.name} was not stopped, so the bill goes on.", hint="Repeat with --yes")
     rental = yield from tenure.stop(market, launch)
     return Outcome(detail_of(find(market.ledger, launch.id) or launch, market.now(), rental=rental))
 

@@ -61,7 +61,9 @@ def fault(workspace: Workspace, args: Namespace) -> Work[Outcome]:
         return Outcome(FaultList(tuple(FaultRow(each.name, each.help) for each in control.fault_names())))
     if args.dry_run:
         return Outcome(Plan((f"have {args.name} happen",)))
-    ask = Ask(times=args.times or None, after=args.after, seconds=args.seconds, pod=args.pod)
+    ask = Ask(
+        times=args.times or None, after=args.after, seconds=args.seconds, pod=args.pod, count=args.count
+    )  # fmt: skip
     return Outcome(_detail(control.fault(args.name, ask)))
 
 
