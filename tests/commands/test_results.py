@@ -142,7 +142,7 @@ ENDPOINT_KEYS = (
 PROMISED = {
     "Done": "text changed",
     "Plan": "would",
-    "PodList": "pods rentals limit left_out",
+    "PodList": "pods rentals limit left_out unread",
     "PodDetail": "pod hostname system python cpu_count memory_bytes free_disk_bytes home gpus driver cuda rental",
     "EndpointList": "endpoints pods foreign",
     "EndpointDetail": "endpoint command log freed",
