@@ -10,6 +10,8 @@ from podlab.errors import BadArgument
 _BYTE_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12,
                "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}  # fmt: skip
 _TIME_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_TIME_PART = r"([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*(ms|s|m|h|d)"
+_ANY_CASE = re.IGNORECASE | re.ASCII
 
 
 def bytes_text(count: int) -> str:
@@ -80,11 +82,16 @@ def duration_text(seconds: float) -> str:
 
 
 def parse_duration_s(text: str) -> float:
-    """'90', '90s', '10m', '2h', '1d' -> seconds. Raises BadArgument."""
-    match = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*(ms|s|m|h|d)?\s*", text, re.IGNORECASE)
-    if match is None:
-        raise BadArgument(f"{text!r} is not a duration.", hint="Write it as 30s, 10m, 2h or 1d.")
-    return float(match[1]) * _TIME_UNITS_S[(match[2] or "s").lower()]
+    """'90', '90s', '10m', '2h', '1h30m', '1d' -> seconds. Raises BadArgument."""
+    bare = text.strip()
+    if re.fullmatch(r"[0-9]{1,18}(?:\.[0-9]{1,18})?", bare):
+        return float(bare)
+    parts = [(float(number), unit.lower()) for number, unit in re.findall(_TIME_PART, bare, _ANY_CASE)]
+    units = [unit for _, unit in parts]
+    falling = units == sorted(set(units), key=_TIME_UNITS_S.__getitem__, reverse=True)
+    if not parts or not falling or not re.fullmatch(rf"(?:{_TIME_PART}\s*)+", bare, _ANY_CASE):
+        raise BadArgument(f"{text!r} is not a duration.", hint="Write it as 30s, 10m, 2h, 1h30m or 1d.")
+    return sum(number * _TIME_UNITS_S[unit] for number, unit in parts)
 
 
 def age_text(then: float | None, now: float) -> str:

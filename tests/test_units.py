@@ -60,14 +60,23 @@ def test_duration_text(seconds: float, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("90", 90.0), ("90s", 90.0), ("10m", 600.0), ("2H", 7200.0), ("1d", 86400.0), ("250 ms", 0.25)],
+    [
+        ("90", 90.0),
+        ("90s", 90.0),
+        ("10m", 600.0),
+        ("2H", 7200.0),
+        ("1d", 86400.0),
+        ("250 ms", 0.25),
+        ("1h30m", 5400.0),
+        ("1D 2h", 93600.0),
+    ],
 )
 def test_parse_duration(text: str, seconds: float) -> None:
     """Seconds without a unit, else milliseconds to days."""
     assert units.parse_duration_s(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "soon", "-5s", "1h30m", "9" * 400, "inf", "nan"])
+@pytest.mark.parametrize("text", ["", "soon", "-5s", "30m1h", "1h1h", "1h 30", "1ſ", "9" * 400, "inf", "nan"])
 def test_no_duration(text: str) -> None:
     """What is no duration is refused with examples of some."""
     with pytest.raises(BadArgument) as caught:

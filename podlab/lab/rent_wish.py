@@ -262,7 +262,8 @@ def check_variables(env: Sequence[str]) -> None:
         if _SECRET.fullmatch(name):
             raise BadArgument(
                 f"--env {name} looks like a secret, and a pod's environment can be read in every list of the account.",
-                hint="Send it over SSH once the pod is there: podlab pod run.",
+                hint='Send it over SSH once the pod is there, by standard input: podlab pod run -- sh -c "cat >FILE" '
+                "<FILE. A model start takes the secrets that it needs along by itself.",
             )
         if held := what_it_holds(pair):
             raise BadArgument(

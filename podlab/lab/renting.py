@@ -188,8 +188,16 @@ def refuse_empty(found: RentPlan) -> None:
         why = f"it offers none of {', '.join(found.wish.preferences)} (the setting rent.gpu_preferences)"
     raise OutOfStock(
         f"{found.wish.provider} has no machine for this: {why}.", provider=found.wish.provider,
-        hint="See what there is: podlab pod offers. Wait for one: --wait 1h --max-price PRICE",
+        hint=_places_hint(found) or "See what there is: podlab pod offers. Wait for one: --wait 1h --max-price PRICE",
     )  # fmt: skip
+
+
+def _places_hint(found: RentPlan) -> str:
+    """What a region can be, where nothing at all is in those that were asked for."""
+    places = sorted({place for each in found.refused for place in each.offer.data_centers})
+    if not places or any(lies_in(place, region) for place in places for region in found.wish.regions or places):
+        return ""
+    return f"--region takes a data centre or the beginning of its name: {', '.join(places)}."
 
 
 def _need(model: str) -> Work[Need]:

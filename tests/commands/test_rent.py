@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from podlab.display.text import text
-from podlab.errors import BadArgument, BadSecret, KeyRefused, NotFound, PodlabError, Refused
+from podlab.errors import BadArgument, BadSecret, KeyRefused, NotFound, OutOfStock, PodlabError, Refused
 from podlab.lab.rent_wish import RentWish
 from podlab.lab.rented import public_key
 from podlab.lab.renting import resolved
@@ -74,6 +74,12 @@ def test_a_plan_that_leads_nowhere_says_why_and_fails(say: Say) -> None:
     found = say("pod plan --gpu H200 --max-price 1", code=1)
     assert [row.refused for row in found.candidates if row.gpu == "H200"] == ["$3.596/h is more than $1.000/h"]
     assert "cannot be rented" in text(found)
+
+
+def test_a_region_that_does_not_exist_is_refused_with_those_that_do(say: Say) -> None:
+    with pytest.raises(OutOfStock, match="not in XX") as refused:
+        say("pod create lab --gpu A40 --region XX", yes=True)
+    assert refused.value.hint.startswith("--region takes a data centre") and "EU-RO-1" in refused.value.hint
 
 
 def test_a_name_of_several_gpus_is_asked_about_by_the_names_that_people_use(say: Say) -> None:
