@@ -12,8 +12,8 @@ VERBS = (
         "It speaks RunPod's interface, its pods are reached by real SSH, their GPUs are simulated. "
         "Open already, it stays as it is.",
         options=(
-            Option("--speed", "how many times as fast as time the company's bill runs; podlab reads it once an hour, and "
-                   "counts by the clock itself", kind=float, metavar="N", default=1.0),
+            Option("--speed", "how many times as fast as time the company's bill runs; podlab reads it once an "
+                   "hour, and counts by the clock itself", kind=float, metavar="N", default=1.0),
             Option("--balance", "the pretended dollars on the account", kind=float, metavar="DOLLARS", default=25.0),
         ),
         example="podlab sandbox up --speed 60", changes=True,
