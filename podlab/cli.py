@@ -28,6 +28,9 @@ def main() -> NoReturn:
         code = run(sys.argv[1:])
         sys.stdout.flush()
     except KeyboardInterrupt:
+        import signal
+
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done: pressed once more, it would only take the exit code
         sys.stderr.write("\n")
         code = INTERRUPTED
     except BrokenPipeError:  # `podlab ... | head` has had enough
