@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from podlab.catalog import catalog
 from podlab.catalog.reading import geometry_of
@@ -17,7 +16,6 @@ from podlab.errors import (
     BadArgument,
     BadOrder,
     NotAllowed,
-    NotFound,
     OutOfStock,
     ProviderUnavailable,
     RateLimited,
@@ -25,6 +23,7 @@ from podlab.errors import (
 )
 from podlab.events import Ask, Notice, Stage, Work
 from podlab.lab.attempts import PRICE_SLACK_USD, Agreed, BadDraw, Crew, NothingCame, attempt
+from podlab.lab.belongings import named
 from podlab.lab.candidates import Candidate, Need, accepted, lies_in, matching, rank, told, without
 from podlab.lab.launches import Launch, all_launches
 from podlab.lab.market import Market
@@ -33,7 +32,7 @@ from podlab.lab.offers import judge_of
 from podlab.lab.reconcile import reconcile
 from podlab.lab.rent_wish import RentWish
 from podlab.providers.base import Belongings, Provider
-from podlab.renting import Offer, Policy, Registry, Template, Volume
+from podlab.renting import Offer, Policy
 
 COUNTS = (1, 2, 4, 8)
 """Numbers of GPUs that are tried for a model where nobody says how many."""
@@ -147,12 +146,12 @@ def resolved(provider: Provider, wish: RentWish) -> RentWish:
     if not isinstance(provider, Belongings):
         raise BadArgument(f"{provider.name} keeps no volumes, templates or registries.", hint="Leave them away.")
     if wish.registry is not None:
-        wish = replace(wish, registry=_named("registry", wish.registry, provider.registries()).id)
+        wish = replace(wish, registry=named(provider.registries(), wish.registry, "registry", provider.name).id)
     if wish.template is not None:
         templates = (*provider.templates(), *provider.templates(public=True))
-        wish = replace(wish, template=_named("template", wish.template, templates).id)
+        wish = replace(wish, template=named(templates, wish.template, "template", provider.name).id)
     if wish.volume is not None:
-        volume = _named("volume", wish.volume, provider.volumes())
+        volume = named(provider.volumes(), wish.volume, "volume", provider.name)
         if wish.regions and not any(lies_in(volume.data_center, region) for region in wish.regions):
             raise BadArgument(
                 f"The volume {volume.name} is in {volume.data_center}, and --region says {', '.join(wish.regions)}.",
@@ -160,22 +159,6 @@ def resolved(provider: Provider, wish: RentWish) -> RentWish:
             )
         wish = replace(wish, volume=volume.id, regions=(volume.data_center,))
     return wish
-
-
-Kept = TypeVar("Kept", Volume, Template, Registry)
-
-
-def _named(what: str, name: str, there: Sequence[Kept]) -> Kept:
-    found = [each for each in there if each.id == name] or [each for each in there if each.name == name]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise BadArgument(
-            f"{len(found)} {what}s are called {name!r}.", hint=f"Say which: {', '.join(each.id for each in found[:5])}"
-        )
-    known = ", ".join(each.name for each in there[:8]) or "none"
-    which = "registries" if what == "registry" else f"{what}s"
-    raise NotFound(f"The account has no {what} {name!r}.", hint=f"It has {known}. See: podlab pod {which}")
 
 
 def refuse_empty(found: RentPlan) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING
 
 from podlab.commands.rent_results import (
     AccountDetail,
@@ -13,8 +13,9 @@ from podlab.commands.rent_results import (
     VolumeList,
 )
 from podlab.commands.results import Done, Outcome, Plan
-from podlab.errors import BadArgument, NotFound, Refused
+from podlab.errors import BadArgument, Refused
 from podlab.events import Ask, Stage, Work
+from podlab.lab.belongings import N, Named, named
 from podlab.units import usd_text
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def volume_delete(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     from podlab.ledger import Ledger
 
     name, simulated, kept = _asked(workspace, args)
-    volume = _named(_seen(workspace, "volumes", kept.volumes()), args.volume, "volume", name)
+    volume = named(_seen(workspace, "volumes", kept.volumes()), args.volume, "volume", name)
     pretended = " (simulated)" if simulated else ""
     if args.dry_run:
         return Outcome(Plan((f"delete the volume {volume.name} ({volume.id}) and all that is on it",)))
@@ -89,32 +90,6 @@ def volume_delete(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     kept.delete_volume(volume.id)
     note_deleted(Ledger(), volume.id)
     return Outcome(Done(f"The volume {volume.name} is deleted{pretended}.", {"volume": volume.id}))
-
-
-class _Named(Protocol):
-    """What the company knows by an id, and a person by a name."""
-
-    @property
-    def id(self) -> str: ...
-
-    @property
-    def name(self) -> str: ...
-
-
-N = TypeVar("N", bound=_Named)
-
-
-def _named(kept: Sequence[N], text: str, what: str, company: str) -> N:
-    """The one of that id, or the one of that name. Raises NotFound, and BadArgument where several have it."""
-    found = [each for each in kept if each.id == text] or [each for each in kept if each.name == text]
-    if not found:
-        known = ", ".join(each.name for each in kept) or "none"
-        which = "registries" if what == "registry" else f"{what}s"
-        raise NotFound(f"{company} has no {what} {text!r}.", hint=f"It has: {known}. See: podlab pod {which}")
-    if len(found) > 1:
-        ids = " or ".join(each.id for each in found)
-        raise BadArgument(f"There are {len(found)} by the name {text!r}.", hint=f"Name it by its id: {ids}.")
-    return found[0]
 
 
 def _seen(workspace: Workspace, sort: Values, found: tuple[N, ...], *, more: bool = False) -> tuple[N, ...]:
@@ -145,7 +120,7 @@ def template_create(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     ports, pairs = tuple(args.port or ()), tuple(args.env or ())
     check_ports(ports)
     check_variables(pairs)
-    login = _named(kept.registries(), args.registry, "registry", name).id if args.registry else None
+    login = named(kept.registries(), args.registry, "registry", name).id if args.registry else None
     draft = TemplateDraft(
         args.name, args.image, args.disk, args.persistent, args.mount, ports,
         dict(pair.split("=", 1) for pair in pairs), login,
@@ -159,13 +134,16 @@ def template_create(workspace: Workspace, args: Namespace) -> Work[Outcome]:
 
 def template_delete(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     name, simulated, kept = _asked(workspace, args)
-    template = _named(_seen(workspace, "templates", kept.templates()), args.template, "template", name)
-    where = f"{name}{' (simulated)' if simulated else ''}"
-    return (yield from _deleted(args, template, "template", "template", where, kept.delete_template))
+    template = named(_seen(workspace, "templates", kept.templates()), args.template, "template", name)
+    return (yield from _deleted(args, template, "template", "template", _where(name, simulated), kept.delete_template))
+
+
+def _where(company: str, simulated: bool) -> str:
+    return f"{company} (simulated)" if simulated else company
 
 
 def _deleted(
-    args: Namespace, thing: _Named, kind: str, called: str, where: str, delete: Callable[[str], None]
+    args: Namespace, thing: Named, kind: str, called: str, where: str, delete: Callable[[str], None]
 ) -> Work[Outcome]:  # fmt: skip
     """Have the company forget something that costs nothing, after a yes. Raises Refused for a no."""
     what = f"the {called} {thing.name} ({thing.id}) at {where}"
@@ -199,9 +177,8 @@ def registry_add(workspace: Workspace, args: Namespace) -> Work[Outcome]:
 
 def registry_delete(workspace: Workspace, args: Namespace) -> Work[Outcome]:
     name, simulated, kept = _asked(workspace, args)
-    registry = _named(_seen(workspace, "registries", kept.registries()), args.registry, "registry", name)
-    where = f"{name}{' (simulated)' if simulated else ''}"
-    return (yield from _deleted(args, registry, "registry", "login", where, kept.delete_registry))
+    registry = named(_seen(workspace, "registries", kept.registries()), args.registry, "registry", name)
+    return (yield from _deleted(args, registry, "registry", "login", _where(name, simulated), kept.delete_registry))
 
 
 def key_add(workspace: Workspace, args: Namespace) -> Work[Outcome]:

@@ -102,13 +102,10 @@ def _end(market: Market, launches: list[Launch], *, wait: bool) -> Work[list[Lau
             found.append((yield from ending.until_proven(market, launch)))
         return found
     except KeyboardInterrupt:
-        for number, launch in enumerate(launches):
-            if number < asked and number >= len(found):
-                yield Notice(_not_proven(launch), "warning")
-            elif number >= asked:
-                yield Notice(
-                    f"{launch.name} may not have been asked to end: podlab pod terminate {launch.name}", "warning"
-                )
+        for launch in launches[len(found) : asked]:
+            yield Notice(_not_proven(launch), "warning")
+        for launch in launches[asked:]:
+            yield Notice(f"{launch.name} may not have been asked to end: podlab pod terminate {launch.name}", "warning")
         raise
 
 
